@@ -1,0 +1,1 @@
+"""Measurements: quality and, later, speed. Nothing imports this."""

@@ -1,0 +1,1 @@
+"""From torch to what runs: splitting checkpoints, ONNX graphs, and the certificates that compare them."""

@@ -1,0 +1,1 @@
+"""The torch modules: backbone, full head, the whole detector, and reading checkpoints safely."""
