@@ -1,0 +1,129 @@
+"""Where arrays live and how work on them is ordered. Nothing else asks which machine it is on.
+
+The CPU does everything at once and in order, so its streams do nothing. The recording device, for tests,
+writes down every step, so that the order of work is tested where there is no accelerator.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from .errors import UnavailableError
+
+
+class Stream(Protocol):
+    """A queue of work. `record` marks a point in it; `wait` holds this queue until a mark of another."""
+
+    name: str
+
+    def record(self, mark: str) -> None: ...
+
+    def wait(self, mark: str) -> None: ...
+
+    def synchronise(self) -> None: ...
+
+
+class Device(Protocol):
+    """`xp` is the array namespace; `upload` and `download` move arrays to and from host memory."""
+
+    name: str
+    xp: Any
+
+    def stream(self, name: str) -> Stream: ...
+
+    def upload(self, array: np.ndarray, stream: Stream) -> Any: ...
+
+    def download(self, array: Any, stream: Stream) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class _InOrder:
+    name: str
+
+    def record(self, mark: str) -> None:
+        pass
+
+    def wait(self, mark: str) -> None:
+        pass
+
+    def synchronise(self) -> None:
+        pass
+
+
+class Cpu:
+    name = "cpu"
+    xp = np
+
+    def stream(self, name: str) -> Stream:
+        return _InOrder(name)
+
+    def upload(self, array: np.ndarray, stream: Stream) -> np.ndarray:
+        return array
+
+    def download(self, array: np.ndarray, stream: Stream) -> np.ndarray:
+        return array
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    name: str
+    log: list[tuple[str, str, str]]
+
+    def record(self, mark: str) -> None:
+        self.log.append((self.name, "record", mark))
+
+    def wait(self, mark: str) -> None:
+        self.log.append((self.name, "wait", mark))
+
+    def synchronise(self) -> None:
+        self.log.append((self.name, "synchronise", ""))
+
+
+@dataclass
+class Recording:
+    """Computes as the CPU does and logs (stream, what, mark) in the order it was asked for."""
+
+    name: str = "recording"
+    xp: Any = np
+    log: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def stream(self, name: str) -> Stream:
+        return _Recorded(name, self.log)
+
+    def upload(self, array: np.ndarray, stream: Stream) -> np.ndarray:
+        self.log.append((stream.name, "upload", ""))
+        return array
+
+    def download(self, array: np.ndarray, stream: Stream) -> np.ndarray:
+        self.log.append((stream.name, "download", ""))
+        return array
+
+
+DEVICES: Final[dict[str, Callable[[], Device]]] = {"cpu": Cpu, "recording": Recording}
+
+
+def open_device(name: str = "auto") -> Device:
+    """A device by name; `auto` is the CPU. Raises UnavailableError on one that is not here."""
+    chosen = "cpu" if name == "auto" else name
+    if chosen not in DEVICES:
+        raise UnavailableError(f"device {name!r} is not available; choose one of auto, {', '.join(DEVICES)}")
+    return DEVICES[chosen]()
+
+
+def describe_cpu() -> str:
+    """The processor and how many cores this process may use, for reports."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        return names[0] if names else platform.machine()
+    except OSError:
+        return platform.processor() or platform.machine()

@@ -1,0 +1,97 @@
+"""From one sample rate to another by a rational factor, with a filter clean enough for an 80 dB spectrogram."""
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+
+RATE_TOLERANCE: Final = 1e-6  # rates closer than this, relative, are the same rate
+MAX_FACTOR: Final = 50_000  # no up or down factor above this: bounds the filter's length
+MAX_UP: Final = 20_000.0  # 1 kS/s to 20 MS/s; beyond it a capture is a handful of samples
+MAX_DOWN: Final = 256.0  # beyond it one capture takes gigabytes of input
+HALF_TAPS: Final = 20  # filter reach to each side, in samples of the slower rate
+KAISER_BETA: Final = 8.0  # stop band 80 dB down, as deep as the front end looks
+MAX_RATE_HZ: Final = 1e12
+
+
+def rate_ratio(from_hz: float, to_hz: float) -> Fraction:
+    """The factor `to_hz / from_hz` as a fraction; 1 where the rates agree within RATE_TOLERANCE.
+
+    The smallest fraction within RATE_TOLERANCE is taken, so that 2.4 MS/s to 20 MS/s is 25/3. Where
+    that would need a factor above MAX_FACTOR the nearest smaller one is taken: at most 10 ppm off, which is
+    less than a receiver's crystal and moves the end of a 200 ms capture by 2 us, a fiftieth of a frame.
+
+    Raises InputError on a rate that is not positive and below 1 THz, or on a factor beyond MAX_UP or MAX_DOWN.
+    """
+    for rate in (from_hz, to_hz):
+        if not 0 < rate < MAX_RATE_HZ:
+            raise InputError(f"sample rate {rate!r} Hz is not above 0 and below {MAX_RATE_HZ:g}: give it in Hz")
+    exact = Fraction(to_hz) / Fraction(from_hz)
+    if not 1 / MAX_DOWN <= exact <= MAX_UP:
+        raise InputError(
+            f"cannot resample {from_hz:g} S/s to {to_hz:g} S/s: the factor {float(exact):g} is outside "
+            f"1/{MAX_DOWN:g} to {MAX_UP:g}; check the rate, or use a contract nearer to it"
+        )
+    if abs(exact - 1) <= RATE_TOLERANCE:
+        return Fraction(1)
+    inverted = exact < 1
+    wide = 1 / exact if inverted else exact
+    last = max(1, MAX_FACTOR // math.ceil(wide))
+    limits = [limit for power in range(17) if (limit := 2**power) < last]
+    for limit in [*limits, last]:
+        near = wide.limit_denominator(limit)
+        if abs(near / wide - 1) <= RATE_TOLERANCE:
+            break
+    return 1 / near if inverted else near
+
+
+def reach(ratio: Fraction) -> int:
+    """Input samples to each side that one output sample of `resample_by` depends on."""
+    return 0 if ratio == 1 else math.ceil(HALF_TAPS * max(Fraction(1), 1 / ratio)) + 1
+
+
+def resample(
+    iq: npt.NDArray[np.complex64], from_hz: float, to_hz: float
+) -> npt.NDArray[np.complex64]:  # complex64[ceil(n * to_hz / from_hz)]
+    """IQ at another rate. What lies within 87 % of the slower rate's band keeps its level within 0.1 dB, and its
+    images and aliases are 80 dB down; closer to the band's edge it fades.
+
+    The edges of `iq` count as silence beyond them. Where the rates agree within RATE_TOLERANCE, `iq` itself
+    comes back. Raises InputError on anything but a one-dimensional complex array, or rates `rate_ratio` refuses.
+    """
+    if not isinstance(iq, np.ndarray) or iq.ndim != 1 or not np.iscomplexobj(iq):
+        shape = f"{iq.dtype}{list(iq.shape)}" if isinstance(iq, np.ndarray) else type(iq).__name__
+        raise InputError(f"iq is {shape}; resampling needs a complex64[n] array")
+    return resample_by(np.asarray(iq, np.complex64), rate_ratio(from_hz, to_hz))
+
+
+def resample_by(iq: npt.NDArray[np.complex64], ratio: Fraction) -> npt.NDArray[np.complex64]:
+    """`iq` at `ratio` times its rate; output sample k lies at input sample k / ratio."""
+    if ratio == 1 or not iq.size:
+        return iq
+    from scipy.signal import resample_poly  # most of a second to import, and most recordings need none of it
+
+    up, down = ratio.numerator, ratio.denominator
+    taps = _low_pass(max(up, down))
+    out = np.empty(-(-iq.size * up // down), np.complex64)
+    # I and Q apart: real arithmetic is twice as fast and gives the same values
+    out.real = resample_poly(np.ascontiguousarray(iq.real), up, down, window=taps)
+    out.imag = resample_poly(np.ascontiguousarray(iq.imag), up, down, window=taps)
+    return out
+
+
+@lru_cache(maxsize=4)
+def _low_pass(factor: int) -> npt.NDArray[np.float32]:
+    """Kaiser-windowed low pass, cut at the slower rate's Nyquist frequency; float32[2 * HALF_TAPS * factor + 1]."""
+    from scipy.signal import firwin
+
+    taps: npt.NDArray[np.float32] = firwin(
+        2 * HALF_TAPS * factor + 1, 1 / factor, window=("kaiser", KAISER_BETA)
+    ).astype(np.float32)
+    taps.flags.writeable = False
+    return taps
