@@ -36,7 +36,7 @@ def _time_s(x: np.ndarray, contract: Contract) -> np.ndarray:
 
 def _column(time_s: np.ndarray, contract: Contract) -> np.ndarray:
     frame = (time_s * contract.sample_rate_hz - (contract.n_fft - contract.hop) / 2) / contract.hop
-    return frame * (contract.image_size / contract.frames)
+    return np.asarray(frame * (contract.image_size / contract.frames))
 
 
 def _freq_hz(y: np.ndarray, contract: Contract) -> np.ndarray:
@@ -57,11 +57,13 @@ def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
     overlap = sides[..., 0] * sides[..., 1]
     union = _area(a) + _area(b) - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    share: np.ndarray = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return share
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
-    return np.clip(boxes[..., 2] - boxes[..., 0], 0, None) * np.clip(boxes[..., 3] - boxes[..., 1], 0, None)
+    area: np.ndarray = np.clip(boxes[..., 2] - boxes[..., 0], 0, None) * np.clip(boxes[..., 3] - boxes[..., 1], 0, None)
+    return area
 
 
 def corners(physical: np.ndarray) -> np.ndarray:

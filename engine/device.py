@@ -18,7 +18,8 @@ from .errors import UnavailableError
 class Stream(Protocol):
     """A queue of work. `record` marks a point in it; `wait` holds this queue until a mark of another."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def record(self, mark: str) -> None: ...
 
@@ -56,7 +57,7 @@ class _InOrder:
 
 class Cpu:
     name = "cpu"
-    xp = np
+    xp: Any = np
 
     def stream(self, name: str) -> Stream:
         return _InOrder(name)

@@ -67,9 +67,7 @@ def read_rfcap_header(path: Path) -> RfcapHeader:
         )
     _, version, rate, centre, bandwidth, count, start, name, latitude, longitude = RFCAP_FIELDS.unpack_from(header)
     if version != RFCAP_VERSION:
-        raise RecordingError(
-            f"{path}: RFCAP version {version}; this program reads version {RFCAP_VERSION}: convert it"
-        )
+        raise RecordingError(f"{path}: RFCAP version {version}; this program reads version {RFCAP_VERSION}: convert it")
     text = name.split(b"\0")[0].decode(errors="replace")
     reserved_is_zero = not any(header[RFCAP_FIELDS.size :])
     return RfcapHeader(rate, centre, bandwidth, count, start, text, latitude, longitude, reserved_is_zero)
@@ -85,9 +83,7 @@ def read_rfcap(path: Path, given: Given) -> Recording:
     n_bytes = path.stat().st_size - RFCAP_HEADER_BYTES
     there = n_bytes // 8
     if header.n_samples * 8 != n_bytes:
-        notes += (
-            f"the header counts {header.n_samples} samples, the file has {n_bytes} bytes of them: {there} read",
-        )
+        notes += (f"the header counts {header.n_samples} samples, the file has {n_bytes} bytes of them: {there} read",)
     if not header.reserved_is_zero:
         notes += ("the reserved part of the header is not zero; ignored",)
     return Recording(
@@ -178,9 +174,7 @@ def _wav_chunks(path: Path, file: BinaryIO) -> _WavChunks:
     """The chunks that matter, up to and including the samples."""
     head = file.read(12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-        raise RecordingError(
-            f"{path}: begins with {head!r}, not a WAV header; rename it to its true format's ending"
-        )
+        raise RecordingError(f"{path}: begins with {head!r}, not a WAV header; rename it to its true format's ending")
     found, long_size = _WavChunks(), None
     while len(opening := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", opening)

@@ -15,7 +15,8 @@ from .errors import StoreError
 
 CHANNELS: Final = 256
 FEATURES: Final = {
-    name: (1, CHANNELS, side, side) for name, side in zip(("p2", "p3", "p4", "p5", "p6"), (200, 100, 50, 25, 13), strict=True)
+    name: (1, CHANNELS, side, side)
+    for name, side in zip(("p2", "p3", "p4", "p5", "p6"), (200, 100, 50, 25, 13), strict=True)
 }
 IMAGE: Final = {"image": (1, 1, IMAGE_SIZE, IMAGE_SIZE)}
 MAX_DETECTIONS: Final = 100

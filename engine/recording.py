@@ -83,9 +83,7 @@ class Recording:
         Raises InputError on a stretch outside the recording.
         """
         if start < 0 or count < 0 or start + count > self.n_samples:
-            raise InputError(
-                f"{self.path}: samples {start} to {start + count} were asked for; it has {self.n_samples}"
-            )
+            raise InputError(f"{self.path}: samples {start} to {start + count} were asked for; it has {self.n_samples}")
         raw = self.samples[start : start + count]
         iq = np.empty(count, np.complex64)
         parts = iq.view(np.float32).reshape(count, 2)
@@ -200,8 +198,7 @@ def checked_rate(path: Path, value: object, source: str) -> float:
     rate = checked_number(path, value, source)
     if not 0 < rate < MAX_RATE_HZ:
         raise RecordingError(
-            f"{path}: {source} is {value!r} Hz, not above 0 and below {MAX_RATE_HZ:g}; "
-            "give the true one with --rate"
+            f"{path}: {source} is {value!r} Hz, not above 0 and below {MAX_RATE_HZ:g}; give the true one with --rate"
         )
     return rate
 

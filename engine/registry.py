@@ -78,7 +78,7 @@ class Store:
         folder = self.path / "heads" / checked_name(signal) / f"v{version}"
         manifest = _manifest(folder)
         _fits(manifest, release, folder)
-        head_type = manifest.get("head_type")
+        head_type = str(manifest.get("head_type"))
         if head_type not in TENSORS:
             raise StoreError(f"{folder}: head type {head_type!r} is not known; this version knows {', '.join(TENSORS)}")
         weights = read_weights(verified(folder, "weights.safetensors"), head_type)
@@ -113,16 +113,14 @@ class Store:
         version = self._next(folder)
         _publish(folder / f"v{version}", files, manifest)
         first = not (folder / "metadata.json").is_file()
-        history = (
-            {"signal_name": signal, "active_version": version, "version_retention": RETENTION, "versions": []}
-            if first
-            else self.history(signal)
-        )
+        history: dict[str, Any] = {"signal_name": signal, "active_version": version, "version_retention": RETENTION}
+        if not first:
+            history = self.history(signal)
         entry = {"version": version, "created_at": now(), "parent_version": None, **info, "is_active": first}
         if first:
             entry |= {"promoted_at": now(), "promotion_reason": "first version"}
         history["backbone_version"] = self.release().version
-        history["versions"] = [*history["versions"], entry]
+        history["versions"] = [*history.get("versions", []), entry]
         write_json(folder / "metadata.json", history)
         self.rebuild_index()
         return version
@@ -211,7 +209,9 @@ def _fits(manifest: Mapping[str, Any], release: Release, folder: Path) -> None:
     """Raises MismatchError, both hashes named, on a head made for another backbone or front end."""
     made_for = manifest["backbone_hash"]
     if made_for != release.backbone_hash:
-        raise MismatchError(f"{folder}: made for backbone {made_for}, the store has {release.backbone_hash}; retrain it")
+        raise MismatchError(
+            f"{folder}: made for backbone {made_for}, the store has {release.backbone_hash}; retrain it"
+        )
     contract = Contract.from_json(_part(manifest, "contract", folder))
     if contract.hash != release.contract.hash:
         raise MismatchError(

@@ -89,9 +89,7 @@ def _archive_members(path: Path, archive: tarfile.TarFile) -> dict[str, tarfile.
             raise RecordingError(f"{path}: member {index} is one too many or damaged; repack it with one recording")
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts or "\\" in member.name or ":" in member.name[:2]:
-            raise RecordingError(
-                f"{path}: member {member.name!r} points outside the archive; do not trust this file"
-            )
+            raise RecordingError(f"{path}: member {member.name!r} points outside the archive; do not trust this file")
         if member.isdir():
             continue
         if not member.isreg() or member.issparse():
@@ -145,9 +143,7 @@ def _recording(path: Path, metadata: dict[str, Any], stretch: _Stretch, given: G
     about, segments = metadata["global"], metadata["captures"] or [{}]
     dtype, notes = _datatype(path, about)
     if (channels := about.get("core:num_channels", 1)) != 1:
-        raise RecordingError(
-            f"{path}: core:num_channels is {channels!r}; write each channel to a recording of its own"
-        )
+        raise RecordingError(f"{path}: core:num_channels is {channels!r}; write each channel to a recording of its own")
     if given.sample_rate_hz is not None:
         rate = float(given.sample_rate_hz)
         if about.get("core:sample_rate", rate) != rate:
@@ -159,9 +155,7 @@ def _recording(path: Path, metadata: dict[str, Any], stretch: _Stretch, given: G
     tuning = _Tuning.of(path, segments, given.center_freq_hz)
     if len(set(tuning.centres_hz)) > 1:
         shown = "unknown" if tuning.centre_hz is None else f"{tuning.centre_hz:g} Hz"
-        notes.append(
-            f"{len(set(tuning.centres_hz))} centre frequencies in {len(segments)} segments; {shown} is used"
-        )
+        notes.append(f"{len(set(tuning.centres_hz))} centre frequencies in {len(segments)} segments; {shown} is used")
     head = _whole(path, segments[0], "core:header_bytes")
     tail = _whole(path, about, "core:trailing_bytes")
     if any(_whole(path, segment, "core:header_bytes") for segment in segments[1:]):

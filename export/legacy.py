@@ -82,8 +82,8 @@ def extract(
         tested.append((image, found))
     if len(tested) < TEST_INPUTS:
         raise CheckpointError(
-            f"{checkpoint}: found something on {len(tested)} of {MAX_TRIES} test inputs, {TEST_INPUTS} are needed to "
-            "compare anything; is the model trained?"
+            f"{checkpoint}: found something on {len(tested)} of {MAX_TRIES} test inputs, {TEST_INPUTS} are needed; "
+            "is the model trained?"
         )
     progress("certifying the ONNX files")
     run = _onnx_detector(backbone_file, graph_file, stored_head, anchors)
@@ -127,13 +127,18 @@ def _check_store(store: Store, fingerprint: str, contract: Contract) -> None:
     release = store.release()
     if (release.backbone_hash, release.contract.hash) != (fingerprint, contract.hash):
         raise MismatchError(
-            f"{store.path} holds backbone {release.backbone_hash} with contract {release.contract.hash}; the checkpoint "
-            f"has backbone {fingerprint}, contract {contract.hash}: extract it into a store of its own with --models"
+            f"{store.path} holds backbone {release.backbone_hash} with contract {release.contract.hash}; the "
+            f"checkpoint has backbone {fingerprint}, contract {contract.hash}: extract it into another --models"
         )
 
 
 def _publish_backbone(
-    store: Store, files: dict[str, bytes], fingerprint: str, contract: Contract, evidence: dict[str, str], notes: str
+    store: Store,
+    files: dict[str, bytes],
+    fingerprint: str,
+    contract: Contract,
+    evidence: dict[str, str],
+    notes: str,
 ) -> int:
     if (store.path / "backbone" / "metadata.json").is_file():
         return store.release().version

@@ -31,7 +31,9 @@ def read_checkpoint(path: Path) -> Tensors:
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             raise CheckpointError(f"{path}: {key} is a {type(value).__name__}, not a dense tensor; {_remedy(state)}")
         if value.shape != like.shape:
-            raise CheckpointError(f"{path}: {key} is {list(value.shape)}, expected {list(like.shape)}; {_remedy(state)}")
+            raise CheckpointError(
+                f"{path}: {key} is {list(value.shape)}, expected {list(like.shape)}; {_remedy(state)}"
+            )
         if value.dtype not in (torch.float16, torch.bfloat16, torch.float32):
             raise CheckpointError(f"{path}: {key} is {value.dtype}; save the model's weights as float32")
         if not torch.isfinite(value).all():

@@ -25,9 +25,7 @@ def detector(
 ) -> FasterRCNN:
     """The whole detector, untrained. `settings` go to torchvision's FasterRCNN; `norm_layer` is BatchNorm2d
     while a backbone is trained and frozen in everything else."""
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet18", weights=None, norm_layer=norm_layer, trainable_layers=5
-    )
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=norm_layer, trainable_layers=5)
     generator = AnchorGenerator(tuple((size,) for size in anchors.sizes), (anchors.ratios,) * len(anchors.sizes))
     return FasterRCNN(backbone, num_classes=num_classes, rpn_anchor_generator=generator, **settings)
 

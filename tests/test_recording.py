@@ -455,9 +455,7 @@ def test_numbers_that_are_not_finite_are_left_for_the_engine_to_judge(tmp_path: 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), [(2.4e6, 20e6), (19.2e6, 20e6), (50e6, 20e6), (20e6, 2e6)])
 @pytest.mark.parametrize("share", [-0.4, 0.03, 0.43])  # of the slower rate; its band ends at 0.5
-def test_the_resampler_keeps_a_tone_at_its_frequency_and_amplitude(
-    from_hz: float, to_hz: float, share: float
-) -> None:
+def test_the_resampler_keeps_a_tone_at_its_frequency_and_amplitude(from_hz: float, to_hz: float, share: float) -> None:
     freq_hz = share * min(from_hz, to_hz)
     out = resample(tone(int(from_hz * 1e-3), freq_hz, from_hz), from_hz, to_hz)
     settled = slice(len(out) // 4, 3 * len(out) // 4)

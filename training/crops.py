@@ -64,9 +64,7 @@ class SceneImages:
             box = boxes[rng.integers(len(boxes))]
             aim = box[:2] + rng.random(2) * (box[2:] - box[:2]) - rng.random(2) * (shape.columns, shape.rows)
             corner = np.clip(aim, 0, room).astype(np.int64)
-        pixels = to_side(image, side)[
-            :, corner[1] : corner[1] + shape.rows, corner[0] : corner[0] + shape.columns
-        ]
+        pixels = to_side(image, side)[:, corner[1] : corner[1] + shape.rows, corner[0] : corner[0] + shape.columns]
         gain, lift = rng.uniform(0.85, 1.1), rng.uniform(-0.08, 0.08)  # another level below another maximum
         pixels = (pixels * gain + lift).clamp(0, 1).expand(3, -1, -1)
         boxes, labels = _visible(boxes, labels, corner, (shape.columns, shape.rows))

@@ -111,7 +111,10 @@ def train(scenes: Path, run: Path, classes: Sequence[str], settings: Settings, s
         bar.update()
         with (run / "log.jsonl").open("a") as lines:
             parts = {name.removeprefix("loss_"): round(float(value.detach()), 4) for name, value in losses.items()}
-            lines.write(json.dumps({"step": step, "time_unix_s": round(time.time()), "loss": float(loss.detach()), **parts}) + "\n")
+            lines.write(
+                json.dumps({"step": step, "time_unix_s": round(time.time()), "loss": float(loss.detach()), **parts})
+                + "\n"
+            )
         if step % settings.save_every == 0 or step == settings.steps:
             _save(run, model, optimizer, rng, step)
     bar.close()

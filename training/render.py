@@ -92,7 +92,13 @@ def to_sample(scene: Scene, contract: Contract) -> dict[str, np.ndarray]:
 
 
 def render(
-    seed: int, out: Path, recordings: Path, generated: Path | None, contract_name: str, side: str, favour: str | None
+    seed: int,
+    out: Path,
+    recordings: Path,
+    generated: Path | None,
+    contract_name: str,
+    side: str,
+    favour: str | None,
 ) -> None:
     """One scene to `out`/`seed`.npz, unless it is there already."""
     target = out / f"{seed:06d}.npz"
@@ -100,7 +106,9 @@ def render(
         return
     contract = CONTRACTS[contract_name]
     try:
-        scene = make_scene(sources(recordings, generated, contract_name, side), contract, seed, SceneSettings(favour=favour))
+        scene = make_scene(
+            sources(recordings, generated, contract_name, side), contract, seed, SceneSettings(favour=favour)
+        )
     except HydraError:
         log.exception("scene %d", seed)
         return

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
-from ..errors import UnavailableError
+from engine.errors import UnavailableError
+
 from .base import Session
 
 

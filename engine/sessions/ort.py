@@ -3,7 +3,8 @@
 import numpy as np
 import onnxruntime
 
-from ..errors import GraphError
+from engine.errors import GraphError
+
 from .base import Arrays
 
 

@@ -1,0 +1,182 @@
+"""Engine: open a model store, hand over IQ, get signals.
+
+with Engine.open("models") as engine:
+    for detection in engine.detect(iq, sample_rate_hz=20e6, center_freq_hz=2.44e9):
+        print(detection)
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .contract import Contract
+from .detection import Detection, Result
+from .device import open_device
+from .errors import ClosedError, InputError
+from .graphs import read_graph
+from .heads import CELLS, DETECTIONS, FEATURES, IMAGE, TENSORS, Snapshot
+from .pipeline import Network, Slot, run
+from .recording import Capture, Recording
+from .registry import Store
+from .samples import checked_center, checked_iq, checked_rate, checked_threshold, to_capture
+from .sessions.open import open_session
+
+DEFAULT_THRESHOLD = 0.5
+
+
+class Engine:
+    """A loaded store. `detect` may be called from several threads; captures then take turns."""
+
+    def __init__(
+        self,
+        store: Store | None,
+        contract: Contract,
+        network: Network,
+        snapshot: Snapshot,
+        device: str = "auto",
+        threshold: float = DEFAULT_THRESHOLD,
+        signals: tuple[str, ...] | None = None,
+    ) -> None:
+        self.contract = contract
+        self.threshold = checked_threshold(threshold)
+        self._store = store
+        self._signals = signals
+        self._network = network
+        self._snapshot = snapshot
+        self._slot = Slot(open_device(device))
+        self._turn = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        models: str | Path = "models",
+        *,
+        signals: Sequence[str] | None = None,
+        device: str = "auto",
+        runtime: str = "auto",
+        threads: int = 0,
+        threshold: float = DEFAULT_THRESHOLD,
+    ) -> "Engine":
+        """Loads the backbone and the active heads of all signals, or of those named.
+
+        Raises StoreError when the store or a head is damaged or missing, UnavailableError on a device or
+        runtime that is not here.
+        """
+        store = Store(models)
+        release = store.release()
+        wanted = None if signals is None else tuple(signals)
+        snapshot = store.snapshot(wanted)
+        types = {head.head_type for head in snapshot.heads}
+        network = Network(
+            open_session(read_graph(release.file("backbone.onnx"), IMAGE, FEATURES), runtime, threads),
+            {
+                kind: open_session(
+                    read_graph(release.file(f"{kind}.onnx"), {**FEATURES, **CELLS, **TENSORS[kind]}, DETECTIONS),
+                    runtime,
+                    threads,
+                )
+                for kind in sorted(types)
+            },
+        )
+        return cls(store, release.contract, network, snapshot, device, threshold, wanted)
+
+    def detect(
+        self, iq: Any, *, sample_rate_hz: float, center_freq_hz: float | None = None, threshold: float | None = None
+    ) -> Result:
+        """The signals in one capture of IQ.
+
+        iq: complex[n], up to `contract.capture_s` seconds (200 ms); other rates than the contract's are
+        resampled, shorter captures padded with silence, and the result's notes say so. Seconds count from
+        the first sample; hertz are absolute when `center_freq_hz` is given. Samples that are not finite give
+        an empty result with data_quality "invalid". Raises InputError on IQ or numbers that cannot be used.
+        """
+        rate, centre = checked_rate(sample_rate_hz), checked_center(center_freq_hz)
+        capture, valid_s, notes = to_capture(checked_iq(iq), rate, self.contract)
+        return self._run(Capture(capture, self.contract.sample_rate_hz, centre, 0.0, valid_s, notes), threshold)
+
+    def stream(
+        self, recording: Recording, *, center_freq_hz: float | None = None, threshold: float | None = None
+    ) -> Iterator[Result]:
+        """One result per capture of a recording, in order; seconds count from the recording's start.
+
+        `engine.detection.stitch` joins what capture borders have cut.
+        """
+        if not isinstance(recording, Recording):
+            raise InputError(f"stream takes a Recording, not a {type(recording).__name__}; use open_recording(path)")
+        centre = checked_center(center_freq_hz)
+        for capture in recording.captures(self.contract):
+            yield self._run(capture if centre is None else replace(capture, center_freq_hz=centre), threshold)
+
+    def refresh(self) -> bool:
+        """Takes over what was promoted, rolled back or added in the store; whether anything changed."""
+        self._check_open()
+        if self._store is None or self._store.revision() == self._snapshot.revision:
+            return False
+        snapshot = self._store.snapshot(self._signals)  # made aside; the frame under way keeps its own
+        self._snapshot = snapshot
+        return True
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The heads that the next frame will use."""
+        return self._snapshot
+
+    def _run(self, capture: Capture, threshold: float | None) -> Result:
+        least = self.threshold if threshold is None else checked_threshold(threshold)
+        with self._turn:
+            self._check_open()
+            snapshot = self._snapshot
+            with np.errstate(all="ignore"):
+                frame = run(capture.iq, self.contract, self._slot, self._network, snapshot, least)
+        placed = (_placed(found, capture) for found in frame.detections)
+        return Result(
+            detections=tuple(found for found in placed if found is not None),
+            start_s=capture.start_s,
+            stop_s=capture.start_s + capture.valid_s,
+            data_quality=frame.quality,
+            notes=capture.notes,
+            timings_ms=frame.timings_ms,
+            ran_on={"device": self._slot.device.name, "runtime": self._network.runtime, "precision": "float32"},
+            revision=snapshot.revision,
+            versions=snapshot.versions,
+        )
+
+    def close(self) -> None:
+        """Frees the graphs once the frame under way is out. Closing twice is fine."""
+        with self._turn:
+            if not self._closed:
+                self._closed = True
+                self._network.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the engine is closed; open another with Engine.open")
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _placed(found: Detection, capture: Capture) -> Detection | None:
+    """A capture's detection in the recording: cut to what is signal, moved to its time and frequency."""
+    start_s, stop_s = max(found.start_s, 0.0), min(found.stop_s, capture.valid_s)
+    if stop_s <= start_s:
+        return None
+    centre_hz = capture.center_freq_hz or 0.0
+    return replace(
+        found,
+        start_s=start_s + capture.start_s,
+        stop_s=stop_s + capture.start_s,
+        low_hz=found.low_hz + centre_hz,
+        high_hz=found.high_hz + centre_hz,
+    )

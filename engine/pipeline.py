@@ -1,0 +1,110 @@
+"""The whole way of a capture, top to bottom: IQ, image, feature maps, boxes, detections.
+
+    IQ complex64[n] -> power -> image [1, 1, 1024, 1024] -> p2..p6 -> per head: boxes, scores -> detections
+
+This is the only place that creates streams or waits on them.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .boxes import to_physical
+from .contract import Contract
+from .detection import Detection
+from .device import Device, Stream
+from .heads import Head, Snapshot
+from .sessions.base import Session
+from .spectrogram import has_power, power_spectrum, to_image
+
+
+@dataclass(frozen=True)
+class Network:
+    """The loaded graphs: one backbone, one graph per head type."""
+
+    backbone: Session
+    heads: Mapping[str, Session]
+
+    @property
+    def runtime(self) -> str:
+        return self.backbone.runtime
+
+    def close(self) -> None:
+        for session in (self.backbone, *self.heads.values()):
+            session.close()
+
+
+class Slot:
+    """What one capture in flight owns: its streams. Given back when the capture's result is out."""
+
+    def __init__(self, device: Device, name: str = "0") -> None:
+        self.device = device
+        self.upload: Stream = device.stream(f"upload {name}")
+        self.compute: Stream = device.stream(f"compute {name}")
+
+
+@dataclass
+class Frame:
+    """What came of one capture."""
+
+    quality: str = "ok"
+    detections: list[Detection] = field(default_factory=list)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+def run(
+    iq: np.ndarray, contract: Contract, slot: Slot, network: Network, snapshot: Snapshot, threshold: float
+) -> Frame:
+    """All detections of one capture, best first. iq: complex64[contract.capture_samples]."""
+    frame = Frame()
+    with _timed(frame, "upload"):
+        if not np.isfinite(iq.view(np.float32)).all():
+            frame.quality = "invalid"
+            return frame
+        samples = slot.device.upload(iq, slot.upload)
+        slot.upload.record("samples")
+    with _timed(frame, "front_end"):
+        slot.compute.wait("samples")
+        power = power_spectrum(samples, contract, slot.device.xp)
+        if not has_power(power, contract):
+            frame.quality = "silent"
+            return frame
+        image = to_image(power, contract, slot.device.xp)
+    with _timed(frame, "backbone"):
+        features = network.backbone.run({"image": image[None, None]})
+    with _timed(frame, "heads"):
+        found = [network.heads[head.head_type].run({**features, **head.feeds}) for head in snapshot.heads]
+        slot.compute.record("found")
+    with _timed(frame, "download"):
+        slot.upload.wait("found")
+        found = [{name: slot.device.download(a, slot.upload) for name, a in out.items()} for out in found]
+        slot.upload.synchronise()
+    with _timed(frame, "detections"):
+        for head, out in zip(snapshot.heads, found, strict=True):
+            frame.detections += _detections(head, out["boxes"], out["scores"], contract, threshold)
+        frame.detections.sort(key=lambda d: (-d.score, d.start_s, d.low_hz, d.signal))
+    return frame
+
+
+def _detections(
+    head: Head, boxes: np.ndarray, scores: np.ndarray, contract: Contract, threshold: float
+) -> Iterator[Detection]:
+    """Padded boxes float32[K, 4] and scores float32[K] to detections, seconds and hertz in the capture."""
+    kept = np.isfinite(boxes).all(axis=1) & (scores >= threshold) & (scores > 0)
+    kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    for (start_s, stop_s, low_hz, high_hz), score in zip(
+        to_physical(boxes[kept], contract).tolist(), scores[kept].tolist(), strict=True
+    ):
+        yield Detection(head.signal, score, start_s, stop_s, low_hz, high_hz, head.version)
+
+
+@contextmanager
+def _timed(frame: Frame, stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        frame.timings_ms[stage] = (time.perf_counter() - start) * 1e3

@@ -1,0 +1,99 @@
+"""IQ at the engine's edge: what callers hand over, checked with numbers and brought to complex64."""
+
+from typing import Any
+
+import numpy as np
+
+from .contract import Contract
+from .errors import InputError
+from .resampling import resample
+
+MAX_RATE_HZ = 1e12
+
+
+def checked_iq(iq: Any) -> np.ndarray:
+    """complex[n] as NumPy sees it, nothing copied: complex64 and complex128 arrays of any stride and byte order,
+    lists, memory views, array-interface objects in host memory.
+
+    Raises InputError on anything whose meaning would be a guess: real numbers, integer pairs, 2-D arrays.
+    """
+    try:
+        array = np.asarray(iq)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"iq is a {type(iq).__name__} that NumPy cannot read ({error}); move it to host memory"
+        ) from error
+    if array.dtype.kind != "c":
+        raise InputError(
+            f"iq is {array.dtype}, not complex; make pairs complex: (pairs[0::2] + 1j * pairs[1::2]) / full_scale"
+        )
+    if array.ndim != 1:
+        raise InputError(f"iq has the shape {array.shape}; hand over one channel, complex[n]")
+    return array
+
+
+def checked_rate(sample_rate_hz: Any) -> float:
+    rate = _number(sample_rate_hz, "sample_rate_hz")
+    if not 0 < rate < MAX_RATE_HZ:
+        raise InputError(f"sample_rate_hz is {rate:g}; give samples a second, above 0 and below {MAX_RATE_HZ:g}")
+    return rate
+
+
+def checked_center(center_freq_hz: Any) -> float | None:
+    return None if center_freq_hz is None else _number(center_freq_hz, "center_freq_hz")
+
+
+def checked_threshold(threshold: Any) -> float:
+    value = _number(threshold, "threshold")
+    if not 0 <= value <= 1:
+        raise InputError(f"threshold is {value:g}; scores lie between 0 and 1")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        number = float(value)
+        if np.isfinite(number):
+            return number
+    raise InputError(
+        f"{name} is {value!r}; give a finite number of hertz"
+        if "hz" in name
+        else f"{name} is {value!r}; give a finite number"
+    )
+
+
+def to_capture(iq: np.ndarray, sample_rate_hz: float, contract: Contract) -> tuple[np.ndarray, float, tuple[str, ...]]:
+    """complex[n] at any rate as one capture: complex64[capture_samples], the seconds of it that are signal,
+    and notes on what was done.
+
+    Raises InputError on fewer samples than one STFT frame or more than a capture.
+    """
+    duration_s = len(iq) / sample_rate_hz
+    if duration_s > contract.capture_s * (1 + 1e-6):
+        raise InputError(
+            f"iq has {len(iq)} samples, {duration_s:g} s; one capture is {contract.capture_s:g} s: cut it, or use "
+            "Engine.stream"
+        )
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and the capture is then told as invalid
+        iq = np.ascontiguousarray(iq, dtype=np.complex64)
+    notes: tuple[str, ...] = ()
+    if abs(sample_rate_hz / contract.sample_rate_hz - 1) > 1e-6:
+        _check_length(len(iq) * contract.sample_rate_hz / sample_rate_hz, contract)
+        iq = resample(iq, sample_rate_hz, contract.sample_rate_hz)
+        notes = (f"resampled {sample_rate_hz / 1e6:g} MS/s -> {contract.sample_rate_hz / 1e6:g} MS/s",)
+    _check_length(len(iq), contract)
+    iq = iq[: contract.capture_samples]
+    if len(iq) < contract.capture_samples:
+        padded = np.zeros(contract.capture_samples, np.complex64)
+        padded[: len(iq)] = iq
+        notes = (*notes, f"padded with silence: {duration_s:g} s of {contract.capture_s:g} s is signal")
+        iq = padded
+    return iq, min(duration_s, contract.capture_s), notes
+
+
+def _check_length(samples: float, contract: Contract) -> None:
+    if samples < contract.n_fft:
+        raise InputError(
+            f"iq has {int(samples)} samples at {contract.sample_rate_hz / 1e6:g} MS/s; the front end needs at "
+            f"least {contract.n_fft}: hand over a longer capture"
+        )
