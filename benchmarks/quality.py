@@ -76,8 +76,7 @@ def measure(engine: Engine, recordings: Path, scenes: int, noise: int) -> dict[s
     figures["held_out"] = [path.stem for path in held_out]
     for signal in signals:
         by_snr = {
-            f"{low}-{high} dB": _figures(score(_judged(composed, signal, (low, high))))
-            for low, high in SNR_CLASSES_DB
+            f"{low}-{high} dB": _figures(score(_judged(composed, signal, (low, high)))) for low, high in SNR_CLASSES_DB
         }
         figures["signals"][signal] = {
             "version": engine.snapshot.versions[signal],
@@ -124,7 +123,9 @@ def _judged(
         ours = [d for d in detections if d.signal == signal]
         found = corners(np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in ours]))
         scores = np.array([d.score for d in ours])
-        ignored = (iou(boxes.of("other"), found) > 0).any(axis=0) if len(boxes.of("other")) else np.zeros(len(ours), bool)
+        ignored = (
+            (iou(boxes.of("other"), found) > 0).any(axis=0) if len(boxes.of("other")) else np.zeros(len(ours), bool)
+        )
         truth = boxes.of(signal)
         if snr_db is not None:
             levels = boxes.snr_db[[name == signal for name in boxes.labels]]
