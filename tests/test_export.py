@@ -84,7 +84,9 @@ def test_the_engine_finds_what_the_whole_model_finds(extracted: tuple[Path, str]
     with Engine.open(extracted[0], threshold=0.05) as engine:
         for _ in range(2):
             iq = rng.standard_normal((n, 2), dtype=np.float32).view(np.complex64)[:, 0]
-            iq[n // 4 : n // 2] += 4 * np.exp(2j * np.pi * rng.uniform(-0.4, 0.4) * np.arange(n // 4)).astype(np.complex64)
+            iq[n // 4 : n // 2] += 4 * np.exp(2j * np.pi * rng.uniform(-0.4, 0.4) * np.arange(n // 4)).astype(
+                np.complex64
+            )
             ours = engine.detect(iq, sample_rate_hz=20e6)
             image = torch.from_numpy(spectrogram(iq, WIDEBAND)).expand(3, -1, -1)
             with torch.inference_mode():
@@ -167,7 +169,9 @@ def test_what_finds_something_else_is_never_written(
 
         monkeypatch.setattr(legacy, "head_file", damaged)
     else:
-        certificate = certify("torch", "nothing", [(Found(np.ones((1, 4)), np.ones(1)), Found(np.ones((0, 4)), np.ones(0)))])
+        certificate = certify(
+            "torch", "nothing", [(Found(np.ones((1, 4)), np.ones(1)), Found(np.ones((0, 4)), np.ones(0)))]
+        )
         monkeypatch.setattr(legacy, "certify", lambda *_: certificate)
     result = CliRunner().invoke(
         app, ["extract", str(checkpoint), "--signal", "beacon", "--models", str(tmp_path / "models")]
