@@ -1,0 +1,66 @@
+"""The models that the repository ships, and the demonstration that the README begins with."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.boxes import corners, match
+from engine.contract import WIDEBAND
+from engine.detection import stitch
+from engine.engine import Engine
+from engine.recording import open_recording
+
+ROOT = Path(__file__).parents[1]
+MAX_STORE_BYTES = 100 << 20
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Iterator[Engine]:
+    """Opening it checks every file against its manifest, every hash against the release."""
+    with Engine.open(ROOT / "models") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, str(ROOT / "scripts/make_demo.py"), str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, env={"PYTHONPATH": str(ROOT)}, capture_output=True)
+    return folder / "demo.sigmf-meta"
+
+
+def test_the_pack_is_wideband_and_small(shipped: Engine) -> None:
+    assert shipped.contract == WIDEBAND
+    assert "wifi_ofdm" in shipped.snapshot.versions
+    sizes = [path.stat().st_size for path in (ROOT / "models").rglob("*") if "legacy" not in path.parts]
+    assert sum(sizes) < MAX_STORE_BYTES
+
+
+def test_the_demonstration_is_found(shipped: Engine, demo: Path) -> None:
+    recording = open_recording(demo)
+    truth = [note for note in recording.annotations if note.label == "wifi_ofdm"]
+    found = [d for d in stitch(shipped.stream(recording)) if d.signal == "wifi_ofdm"]
+    boxes = [np.array([[b.start_s, b.stop_s, b.low_hz, b.high_hz] for b in side]) for side in (truth, found)]
+    pairs = match(corners(boxes[0]), corners(boxes[1]), np.array([d.score for d in found]))
+    assert len(truth) == 8
+    assert len(pairs) >= 7
+    assert len(found) - len(pairs) <= 1
+
+
+def test_noise_alone_gives_next_to_nothing(shipped: Engine) -> None:
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(3):
+        iq = rng.standard_normal((WIDEBAND.capture_samples, 2), dtype=np.float32).view(np.complex64)[:, 0]
+        found += len(shipped.detect(iq, sample_rate_hz=WIDEBAND.sample_rate_hz))
+    assert found == 0
+
+
+def test_the_same_capture_gives_the_same_bits(shipped: Engine, demo: Path) -> None:
+    capture = open_recording(demo).capture(WIDEBAND, 0)
+    first, again = (shipped.detect(capture.iq, sample_rate_hz=20e6) for _ in range(2))
+    assert first.detections == again.detections
