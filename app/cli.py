@@ -1,5 +1,6 @@
 """g20: the command line. Data goes to standard output, everything else to standard error."""
 
+import io
 import json
 import sys
 from enum import StrEnum
@@ -21,8 +22,9 @@ from engine.recording import Recording, open_recording
 from .matching import matched_table
 
 app = typer.Typer(help="Find radio signals in IQ recordings.", no_args_is_help=True, pretty_exceptions_enable=False)
-progress_console = Console(stderr=True)
-data_console = Console()
+# names of files and signals are printed as they are: no [markup], no :emoji:
+progress_console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+data_console = Console(markup=False, emoji=False, highlight=False)
 
 Models = Annotated[Path, typer.Option("--models", help="The model store.")]
 
@@ -63,6 +65,8 @@ def detect(
     if plot is not None and not plot.absolute().parent.is_dir():
         raise typer.BadParameter(f"--plot {plot}: there is no folder {plot.absolute().parent}")
     wanted = None if signals is None else [name.strip() for name in signals.split(",") if name.strip()]
+    if wanted == []:
+        raise typer.BadParameter(f"--signals {signals!r} names no signal")
     failed = False
     with Engine.open(models, signals=wanted, device=device, threshold=threshold) as engine:
         for path in files:
@@ -93,10 +97,10 @@ def _results(engine: Engine, recording: Recording) -> list[Result]:
             results.append(result)
             bar.advance(task)
     for note in dict.fromkeys([*recording.notes, *(note for result in results for note in result.notes)]):
-        progress_console.print(f"{recording.path.name}: {note}", style="dim", highlight=False)
+        _say(f"{recording.path.name}: {note}")
     for result in results:
         if result.data_quality != "ok":
-            progress_console.print(f"{recording.path.name}: at {result.start_s:g} s the data are {result.data_quality}")
+            _say(f"{recording.path.name}: at {result.start_s:g} s the data are {result.data_quality}")
     return results
 
 
@@ -112,9 +116,7 @@ def _print(
         data_console.print(_table(path, recording, found))
     total_ms = sum(sum(result.timings_ms.values()) for result in results)
     ran = ", ".join(results[0].ran_on.values()) if results else "nothing"
-    progress_console.print(
-        f"{path.name}: {len(found)} detections in {len(results)} captures, {total_ms:.0f} ms on {ran}", style="dim"
-    )
+    _say(f"{path.name}: {len(found)} detections in {len(results)} captures, {total_ms:.0f} ms on {ran}")
 
 
 def _table(path: Path, recording: Recording, found: list[Detection]) -> Table:
@@ -137,7 +139,7 @@ def _plot(target: Path, engine: Engine, recording: Recording, found: list[Detect
         draw(target, engine.contract, recording, found)
     except OSError as error:
         raise UnavailableError(f"--plot {target}: cannot be written ({error.strerror or error})") from error
-    progress_console.print(f"wrote {target}")
+    _say(f"wrote {target}")
 
 
 @app.command()
@@ -159,7 +161,8 @@ def extract(
     from engine.contract import CONTRACTS
     from engine.registry import Store
 
-    anchors = Anchors(tuple(map(int, _numbers(anchor_sizes))), _numbers(anchor_ratios))
+    sizes = (int(size) if size.is_integer() else size for size in _numbers(anchor_sizes))
+    anchors = Anchors(tuple(sizes), _numbers(anchor_ratios))
     with _bar() as bar:
         task = bar.add_task("extracting", total=None)
         done = run_extract(
@@ -205,7 +208,7 @@ def devices() -> None:
 def _bar() -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(),
         console=progress_console,
@@ -214,12 +217,18 @@ def _bar() -> Progress:
     )
 
 
+def _say(text: str) -> None:
+    progress_console.print(text, style="dim", soft_wrap=True)
+
+
 def _complain(error: Exception) -> None:
-    progress_console.print(f"g20: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    progress_console.print(" ".join(f"g20: {error}".splitlines()), style="red", soft_wrap=True)
 
 
 def main() -> None:
     """Runs the command line: 0 done, 1 something in the input was refused, 2 wrong use."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what its encoding has not
     try:
         app()
     except HydraError as error:
@@ -227,6 +236,9 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _complain(error)
         sys.exit(1)
 
 

@@ -9,6 +9,7 @@ from .errors import StoreError
 
 LEVELS: Final = 5  # p2..p6
 RATIOS_PER_LEVEL: Final = 3  # fixed by the shape of the RPN's weights
+MAX_SIZE: Final = 1e6  # far beyond any image, far below what overflows
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,13 @@ class Anchors:
         if len(self.sizes) != LEVELS or len(self.ratios) != RATIOS_PER_LEVEL:
             raise StoreError(
                 f"anchors have {len(self.sizes)} sizes and {len(self.ratios)} ratios; "
-                f"a full head has {LEVELS} levels and {RATIOS_PER_LEVEL} ratios"
+                f"give {LEVELS} and {RATIOS_PER_LEVEL}, or restore the version from a copy"
             )
-        if not all(np.isfinite(value) and value > 0 for value in (*self.sizes, *self.ratios)):
-            raise StoreError(f"anchor sizes {self.sizes} and ratios {self.ratios} must all be positive numbers")
+        if not all(_is_length(value) for value in (*self.sizes, *self.ratios)):
+            raise StoreError(
+                f"anchor sizes {self.sizes} and ratios {self.ratios} must be numbers, "
+                f"{1 / MAX_SIZE:g} to {MAX_SIZE:g}: give such, or restore the version from a copy"
+            )
 
     def cells(self) -> np.ndarray:
         """float32[5, 3, 4]: corner boxes around the origin, rounded to whole pixels as torchvision does."""
@@ -39,7 +43,15 @@ class Anchors:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Anchors":
-        return cls(tuple(values["sizes"]), tuple(values["ratios"]))
+        """Raises StoreError on anything but two lists of numbers of the right lengths."""
+        sizes, ratios = values.get("sizes"), values.get("ratios")
+        if not isinstance(sizes, list | tuple) or not isinstance(ratios, list | tuple):
+            raise StoreError(f"anchors {values!r} without lists of sizes and ratios; restore the version from a copy")
+        return cls(tuple(sizes), tuple(ratios))
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 / MAX_SIZE <= value <= MAX_SIZE
 
 
 STOCK: Final = Anchors()  # torchvision's own, those of every legacy checkpoint

@@ -5,7 +5,10 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from . import VERSION
 from .recording import Recording
@@ -107,23 +110,22 @@ def as_csv(detections: Iterable[Detection], file: str) -> str:
 def as_sigmf(detections: Iterable[Detection], recording: Recording) -> dict[str, Any]:
     """SigMF metadata for `recording` whose annotations are the detections."""
     rate, centre = recording.sample_rate_hz, recording.center_freq_hz
+    dataset, before, after = _dataset(recording)
     capture = {"core:sample_start": 0} | ({} if centre is None else {"core:frequency": centre})
     return {
         "global": {
             "core:version": "1.2.0",
             "core:datatype": _datatype(recording),
             "core:sample_rate": rate,
-            "core:dataset": recording.path.name,
+            "core:dataset": dataset,
+            **({"core:trailing_bytes": after} if after else {}),
             "core:recorder": f"hydra {VERSION}",
             "core:extensions": [{"name": "hydra", "version": VERSION, "optional": True}],
         },
-        "captures": [capture],
+        "captures": [{**capture, "core:header_bytes": before} if before else capture],
         "annotations": [
             {
-                "core:sample_start": max(0, round(d.start_s * rate)),
-                "core:sample_count": max(
-                    1, min(round(d.stop_s * rate), len(recording)) - max(0, round(d.start_s * rate))
-                ),
+                **_samples(d, recording),
                 "core:freq_lower_edge": d.low_hz,
                 "core:freq_upper_edge": d.high_hz,
                 "core:label": d.signal,
@@ -133,6 +135,22 @@ def as_sigmf(detections: Iterable[Detection], recording: Recording) -> dict[str,
             for d in sorted(detections, key=lambda d: d.start_s)
         ],
     }
+
+
+def _samples(detection: Detection, recording: Recording) -> dict[str, int]:
+    """Where a detection lies in the recording: at least one sample, none outside."""
+    first, last = (round(edge * recording.sample_rate_hz) for edge in (detection.start_s, detection.stop_s))
+    first = min(max(0, first), len(recording) - 1)
+    return {"core:sample_start": first, "core:sample_count": max(1, min(last, len(recording)) - first)}
+
+
+def _dataset(recording: Recording) -> tuple[str, int, int]:
+    """The name of the file that holds the samples, and how many bytes stand before and after them."""
+    samples = recording.samples
+    if not isinstance(samples, np.memmap) or samples.filename is None:
+        return recording.path.name, 0, 0
+    path = Path(samples.filename)
+    return path.name, samples.offset, path.stat().st_size - samples.offset - samples.nbytes
 
 
 def _datatype(recording: Recording) -> str:

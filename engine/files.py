@@ -29,9 +29,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise StoreError(f"{path}: {path.stat().st_size} bytes of JSON, at most {MAX_JSON_BYTES} are read")
-        found = json.loads(path.read_text("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
+        found = json.loads(path.read_text("utf-8"), object_pairs_hook=once, parse_constant=_refuse)
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: not there; is the folder a model store?") from error
+        raise StoreError(f"{path}: not there; restore it from a copy") from error
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}: cannot be read as JSON ({error}); restore it from a copy") from error
     if not isinstance(found, dict):
@@ -39,7 +39,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json's `object_pairs_hook`: an object in which no key stands twice. Raises ValueError otherwise."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
@@ -52,39 +53,52 @@ def _refuse(constant: str) -> Any:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Replaces a JSON file in one step: after a crash either the old or the new one is there, whole."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-        try:
-            json.dump(values, file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)
-            os.replace(file.name, path)  # noqa: PTH105
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    sync_folder(path.parent)
+    with _telling(path):
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
+            try:
+                json.dump(values, file, indent=2, allow_nan=False)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).chmod(0o644)
+                os.replace(file.name, path)  # noqa: PTH105
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+        sync_folder(path.parent)
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `target` when the block ends well and vanishes when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        raise StoreError(f"{target}: exists; versions never change, publish the next number")
-    building = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    with _telling(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            raise StoreError(f"{target}: exists; versions never change, publish the next number")
+        building = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+        try:
+            yield building
+            for path in building.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            building.chmod(0o755)
+            sync_folder(building)
+            building.rename(target)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        sync_folder(target.parent)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Turns what the system says of a failed write into a StoreError that names the file."""
     try:
-        yield building
-        for path in building.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        building.chmod(0o755)
-        sync_folder(building)
-        building.rename(target)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    sync_folder(target.parent)
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror or error}); check space and rights, then repeat"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Reading ONNX graphs that may come from outside: everything dangerous is refused before a runtime sees a byte.
 
 Refused are external data (it names files to read), sparse initialisers, custom domains, control flow and
-functions (they hide work), unknown opsets, dynamic or absurd shapes, and names other than those expected.
+functions (they hide work), unknown opsets, dynamic or absurd shapes, inputs and outputs of another type than
+float32, and names other than those expected.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,8 +40,8 @@ def read_graph(path: Path, inputs: Shapes | None = None, outputs: Shapes | None 
         raise GraphError(f"{path}: cannot be read ({error.strerror}); extract the checkpoint again") from error
     try:
         check_graph(onnx.load_model_from_string(data), inputs, outputs)
-    except DecodeError as error:
-        raise GraphError(f"{path}: not an ONNX file, or cut short; extract the checkpoint again") from error
+    except (DecodeError, UnicodeDecodeError) as error:  # names are decoded when they are looked at
+        raise GraphError(f"{path}: not an ONNX file, or damaged; extract the checkpoint again") from error
     except GraphError as error:
         raise GraphError(f"{path}: {error}; use a graph that `g20 extract` wrote") from error
     return data
@@ -60,7 +61,8 @@ def check_graph(model: onnx.ModelProto, inputs: Shapes | None = None, outputs: S
         if node.op_type in CONTROL_FLOW:
             raise GraphError(f"node {node.name!r} is control flow ({node.op_type})")
         for attribute in node.attribute:
-            if attribute.HasField("g") or attribute.graphs or attribute.HasField("sparse_tensor"):
+            inner = attribute.graphs or attribute.sparse_tensors
+            if inner or attribute.HasField("g") or attribute.HasField("sparse_tensor"):
                 raise GraphError(f"node {node.name!r} holds a graph or a sparse tensor")
             _check_tensor(attribute.t)
             for tensor in attribute.tensors:
@@ -72,7 +74,7 @@ def check_graph(model: onnx.ModelProto, inputs: Shapes | None = None, outputs: S
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise GraphError(f"invalid: {str(error).splitlines()[0]}") from error
+        raise GraphError(f"invalid: {(str(error).splitlines() or ['no reason given'])[0]}") from error
 
 
 def _check_versions(model: onnx.ModelProto) -> None:
@@ -80,7 +82,7 @@ def _check_versions(model: onnx.ModelProto) -> None:
         raise GraphError(f"IR version {model.ir_version}, not {IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}")
     domains = {item.domain or "ai.onnx": item.version for item in model.opset_import}
     if set(domains) != {"ai.onnx"}:
-        raise GraphError(f"operator domains {sorted(domains)}, not only ai.onnx")
+        raise GraphError(f"operator domains {sorted(map(str, domains))}, not only ai.onnx")
     if domains["ai.onnx"] not in OPSETS:
         raise GraphError(f"opset {domains['ai.onnx']}, not {OPSETS.start} to {OPSETS.stop - 1}")
     if len(model.functions) or len(model.training_info):
@@ -95,12 +97,19 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
 
 
 def _shapes(ports: Iterable[onnx.ValueInfoProto]) -> dict[str, tuple[int, ...]]:
-    found = {}
+    """Names and shapes of a graph's inputs or outputs, which are float32 of fixed shape, all of them."""
+    found: dict[str, tuple[int, ...]] = {}
     for port in ports:
+        if not isinstance(port.name, str):
+            raise GraphError(f"the name {port.name!r} is not UTF-8")
         sizes = port.type.tensor_type.shape.dim
         shape = tuple(size.dim_value for size in sizes)
         if not port.type.HasField("tensor_type") or any(size < 1 for size in shape) or prod(shape) > MAX_VALUES:
             raise GraphError(f"{port.name!r} has no fixed shape of sizes above 0")
+        if port.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            raise GraphError(f"{port.name!r} is not float32")
+        if port.name in found:
+            raise GraphError(f"{port.name!r} stands twice")
         found[port.name] = shape
     return found
 

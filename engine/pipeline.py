@@ -93,7 +93,7 @@ def _detections(
     head: Head, boxes: np.ndarray, scores: np.ndarray, contract: Contract, threshold: float
 ) -> Iterator[Detection]:
     """Padded boxes float32[K, 4] and scores float32[K] to detections, seconds and hertz in the capture."""
-    kept = np.isfinite(boxes).all(axis=1) & (scores >= threshold) & (scores > 0)
+    kept = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (scores >= threshold) & (scores > 0)
     kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     for (start_s, stop_s, low_hz, high_hz), score in zip(
         to_physical(boxes[kept], contract).tolist(), scores[kept].tolist(), strict=True

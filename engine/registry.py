@@ -24,6 +24,11 @@ from .heads import TENSORS, Head, Snapshot, read_weights
 SIGNAL_NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
 SCHEMA: Final = 1
 RETENTION: Final = 5  # versions of a head whose weights are kept
+VERSION_FIELDS: Final = (  # of a history's entry; what is not known of a version is null
+    *("version", "created_at", "sample_count", "split_version", "epochs_trained", "early_stopped", "best_epoch"),
+    *("metrics", "training_time_sec", "learning_rate", "batch_size", "parent_version", "auto_promoted"),
+    *("promoted_at", "promotion_reason", "is_active", "notes"),
+)
 
 
 @dataclass(frozen=True)
@@ -64,23 +69,22 @@ class Store:
 
     def history(self, signal: str) -> dict[str, Any]:
         """A signal's metadata. Raises StoreError on a name that is not one, or a signal that is not here."""
-        folder = self.path / "heads" / checked_name(signal)
-        if not (folder / "metadata.json").is_file():
+        path = self._folder(signal) / "metadata.json"
+        if not path.is_file():
             raise StoreError(f"{self.path}: no signal {signal!r}; it has {', '.join(self.signals()) or 'none'}")
-        if folder.is_symlink() or not folder.resolve().is_relative_to(self.path.resolve()):
-            raise StoreError(f"{folder}: leads out of the store; replace the link by the folder itself")
-        return read_json(folder / "metadata.json")
+        return _checked_history(read_json(path), path)
 
     def head(self, signal: str, release: Release, version: int | None = None) -> Head:
         """One head, checked against its manifest and the release; `version` None is the active one."""
         if version is None:
-            version = _whole(self.history(signal), "active_version", self.path / "heads" / signal / "metadata.json")
-        folder = self.path / "heads" / checked_name(signal) / f"v{version}"
+            version = self.history(signal)["active_version"]
+        folder = self._folder(signal) / f"v{version}"
         manifest = _manifest(folder)
         _fits(manifest, release, folder)
         head_type = str(manifest.get("head_type"))
         if head_type not in TENSORS:
-            raise StoreError(f"{folder}: head type {head_type!r} is not known; this version knows {', '.join(TENSORS)}")
+            known = ", ".join(TENSORS)
+            raise StoreError(f"{folder}: head type {head_type!r} is not known, only {known}; update, or retrain it")
         weights = read_weights(verified(folder, "weights.safetensors"), head_type)
         return Head(signal, version, head_type, Anchors.from_json(_part(manifest, "anchors", folder)), weights)
 
@@ -94,13 +98,21 @@ class Store:
     def revision(self) -> int:
         """Counts every change of the store; 0 for one that has no registry yet."""
         path = self.path / "registry.json"
-        return _whole(read_json(path), "revision", path) if path.is_file() else 0
+        if not path.is_file():
+            return 0
+        index = read_json(path)
+        if index.get("schema") != SCHEMA:
+            raise StoreError(f"{path}: schema {index.get('schema')!r}, this version reads {SCHEMA}; update")
+        return _whole(index, "revision", path)
 
     def add_backbone(self, files: Mapping[str, bytes], manifest: Mapping[str, Any], info: Mapping[str, Any]) -> int:
         """Publishes a backbone release and makes it the one in force; returns its version."""
-        version = self._next(self.path / "backbone")
-        _publish(self.path / "backbone" / f"v{version}", files, manifest)
-        write_json(self.path / "backbone" / "metadata.json", {"version": version, "created_at": now(), **info})
+        self._index()  # a damaged store takes nothing new
+        folder = self.path / "backbone"
+        path = folder / "metadata.json"
+        version = _next(folder, [_whole(read_json(path), "version", path)] if path.is_file() else [])
+        _publish(folder / f"v{version}", files, manifest)
+        write_json(path, {"version": version, "created_at": now(), **info})
         self.rebuild_index()
         return version
 
@@ -109,24 +121,27 @@ class Store:
     ) -> int:
         """Publishes a head version. The first one of a signal becomes active; a later one is a candidate, for
         promotion to decide. Returns its version."""
-        folder = self.path / "heads" / checked_name(signal)
-        version = self._next(folder)
-        _publish(folder / f"v{version}", files, manifest)
+        folder = self._folder(signal)
+        backbone_version, _ = self.release().version, self._index()  # a damaged store takes nothing new
         first = not (folder / "metadata.json").is_file()
-        history: dict[str, Any] = {"signal_name": signal, "active_version": version, "version_retention": RETENTION}
-        if not first:
-            history = self.history(signal)
-        entry = {"version": version, "created_at": now(), "parent_version": None, **info, "is_active": first}
+        history: dict[str, Any] = {"signal_name": signal, "versions": []} if first else self.history(signal)
+        version = _next(folder, [entry["version"] for entry in history["versions"]])
+        _publish(folder / f"v{version}", files, manifest)
+        entry = {**dict.fromkeys(VERSION_FIELDS), **info, "version": version, "created_at": now(), "is_active": first}
         if first:
-            entry |= {"promoted_at": now(), "promotion_reason": "first version"}
-        history["backbone_version"] = self.release().version
-        history["versions"] = [*history.get("versions", []), entry]
+            entry |= {"promoted_at": now(), "promotion_reason": "first version", "auto_promoted": True}
+            history |= {"active_version": version, "version_retention": RETENTION}
+        history |= {"backbone_version": backbone_version, "versions": [*history["versions"], entry]}
         write_json(folder / "metadata.json", history)
         self.rebuild_index()
         return version
 
     def rebuild_index(self) -> None:
         """Writes registry.json from the metadata, one revision up."""
+        write_json(self.path / "registry.json", {**self._index(), "backbone_version": self.release().version})
+
+    def _index(self) -> dict[str, Any]:
+        """The next registry.json as the metadata have it, short of the backbone."""
         signals = {}
         for name in self.signals():
             history = self.history(name)
@@ -136,20 +151,16 @@ class Store:
                 "head_path": f"heads/{name}/v{history['active_version']}",
                 "sample_count": active.get("sample_count"),
                 "f1_score": (active.get("metrics") or {}).get("f1_score"),
-                "last_trained": active["created_at"],
+                "last_trained": active.get("created_at"),
             }
-        index = {"schema": SCHEMA, "revision": self.revision() + 1, "last_updated": now()}
-        write_json(
-            self.path / "registry.json", {**index, "backbone_version": self.release().version, "signals": signals}
-        )
+        return {"schema": SCHEMA, "revision": self.revision() + 1, "last_updated": now(), "signals": signals}
 
-    def _next(self, folder: Path) -> int:
-        """A number never used before: the history counts as well as what lies there."""
-        used = [int(path.name[1:]) for path in folder.glob("v*") if path.name[1:].isdecimal()]
-        if (folder / "metadata.json").is_file():
-            metadata = read_json(folder / "metadata.json")
-            used += [entry["version"] for entry in metadata.get("versions", [])]
-        return max(used, default=0) + 1
+    def _folder(self, signal: str) -> Path:
+        """Where a signal's versions lie, or would. Raises StoreError on a bad name or a way out of the store."""
+        folder = self.path / "heads" / checked_name(signal)
+        if folder.is_symlink() or not folder.resolve().is_relative_to(self.path.resolve()):
+            raise StoreError(f"{folder}: leads out of the store; replace the link by the folder itself")
+        return folder
 
 
 def checked_name(signal: str) -> str:
@@ -171,6 +182,12 @@ def verified(folder: Path, name: str) -> Path:
     return path
 
 
+def _next(folder: Path, known: list[int]) -> int:
+    """A number never used before: the history counts as well as what lies there."""
+    there = [int(path.name[1:]) for path in folder.glob("v*") if path.name[1:].isdecimal()]
+    return max([*known, *there], default=0) + 1
+
+
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -184,6 +201,8 @@ def _publish(target: Path, files: Mapping[str, bytes], manifest: Mapping[str, An
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
+    if folder.is_symlink():
+        raise StoreError(f"{folder}: a link; replace it by the folder itself")
     manifest = read_json(folder / "manifest.json")
     if manifest.get("schema") != SCHEMA:
         raise StoreError(f"{folder}: manifest schema {manifest.get('schema')!r}, this version reads {SCHEMA}; update")
@@ -200,9 +219,22 @@ def _part(manifest: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]
 
 def _whole(values: Mapping[str, Any], key: str, path: Path) -> int:
     value = values.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise StoreError(f"{path}: {key} is {value!r}, not a whole number; restore the file from a copy")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        raise StoreError(f"{path}: {key} is {value!r:.50}, not a whole number; restore the file from a copy")
     return value
+
+
+def _checked_history(history: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`history` if versions are told apart and one of them is active; raises StoreError otherwise."""
+    entries = history.get("versions")
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("metrics") or {}, dict) for entry in entries
+    ):
+        raise StoreError(f"{path}: versions are not a list of objects; restore the file from a copy")
+    active, numbers = _whole(history, "active_version", path), [_whole(entry, "version", path) for entry in entries]
+    if len(set(numbers)) != len(numbers) or active not in numbers:
+        raise StoreError(f"{path}: active_version {active} of versions {numbers}; restore the file from a copy")
+    return history
 
 
 def _fits(manifest: Mapping[str, Any], release: Release, folder: Path) -> None:

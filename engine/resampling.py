@@ -33,7 +33,7 @@ def rate_ratio(from_hz: float, to_hz: float) -> Fraction:
     exact = Fraction(to_hz) / Fraction(from_hz)
     if not 1 / MAX_DOWN <= exact <= MAX_UP:
         raise InputError(
-            f"cannot resample {from_hz:g} S/s to {to_hz:g} S/s: the factor {float(exact):g} is outside "
+            f"cannot resample {from_hz:g} S/s to {to_hz:g} S/s: the factor {to_hz / from_hz:g} is outside "
             f"1/{MAX_DOWN:g} to {MAX_UP:g}; check the rate, or use a contract nearer to it"
         )
     if abs(exact - 1) <= RATE_TOLERANCE:

@@ -1,12 +1,13 @@
 """IQ at the engine's edge: what callers hand over, checked with numbers and brought to complex64."""
 
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
 
 from .contract import Contract
 from .errors import InputError
-from .resampling import resample
+from .resampling import rate_ratio, resample_by
 
 MAX_RATE_HZ = 1e12
 
@@ -23,6 +24,11 @@ def checked_iq(iq: Any) -> np.ndarray:
         raise InputError(
             f"iq is a {type(iq).__name__} that NumPy cannot read ({error}); move it to host memory"
         ) from error
+    if array.dtype.kind not in "iufc":
+        raise InputError(
+            f"iq is a {type(iq).__name__} of {array.dtype}, not of numbers; hand over complex64, by "
+            "numpy.from_dlpack(iq) if it is a tensor"
+        )
     if array.dtype.kind != "c":
         raise InputError(
             f"iq is {array.dtype}, not complex; make pairs complex: (pairs[0::2] + 1j * pairs[1::2]) / full_scale"
@@ -52,14 +58,14 @@ def checked_threshold(threshold: Any) -> float:
 
 def _number(value: Any, name: str) -> float:
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of more than 308 digits
+            number = np.inf
         if np.isfinite(number):
             return number
-    raise InputError(
-        f"{name} is {value!r}; give a finite number of hertz"
-        if "hz" in name
-        else f"{name} is {value!r}; give a finite number"
-    )
+        value = number
+    raise InputError(f"{name} is {shortened(value)}; give a finite number{' of hertz' if 'hz' in name else ''}")
 
 
 def to_capture(iq: np.ndarray, sample_rate_hz: float, contract: Contract) -> tuple[np.ndarray, float, tuple[str, ...]]:
@@ -74,14 +80,15 @@ def to_capture(iq: np.ndarray, sample_rate_hz: float, contract: Contract) -> tup
             f"iq has {len(iq)} samples, {duration_s:g} s; one capture is {contract.capture_s:g} s: cut it, or use "
             "Engine.stream"
         )
+    # both checks come before the copy, which could otherwise be of any size
+    ratio = rate_ratio(sample_rate_hz, contract.sample_rate_hz)
+    _check_length(len(iq) * float(ratio), contract)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and the capture is then told as invalid
         iq = np.ascontiguousarray(iq, dtype=np.complex64)
     notes: tuple[str, ...] = ()
-    if abs(sample_rate_hz / contract.sample_rate_hz - 1) > 1e-6:
-        _check_length(len(iq) * contract.sample_rate_hz / sample_rate_hz, contract)
-        iq = resample(iq, sample_rate_hz, contract.sample_rate_hz)
+    if ratio != 1:
+        iq = resample_by(iq, ratio)
         notes = (f"resampled {sample_rate_hz / 1e6:g} MS/s -> {contract.sample_rate_hz / 1e6:g} MS/s",)
-    _check_length(len(iq), contract)
     iq = iq[: contract.capture_samples]
     if len(iq) < contract.capture_samples:
         padded = np.zeros(contract.capture_samples, np.complex64)

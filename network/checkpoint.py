@@ -1,6 +1,6 @@
 """Legacy checkpoints, read safely: plain tensors only, and exactly those of the detector."""
 
-import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def read_checkpoint(path: Path) -> Tensors:
         raise CheckpointError(f"{path}: {_difference(unknown, missing)}; {_remedy(state)}")
     for key, like in expected.items():
         value = state[key]
-        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_meta:
             raise CheckpointError(f"{path}: {key} is a {type(value).__name__}, not a dense tensor; {_remedy(state)}")
         if value.shape != like.shape:
             raise CheckpointError(
@@ -43,19 +43,32 @@ def read_checkpoint(path: Path) -> Tensors:
 
 def _load(path: Path) -> Any:
     try:
+        unpacked = path.stat().st_size
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(item.file_size for item in archive.infolist())
-            if unpacked > MAX_BYTES:
-                raise CheckpointError(f"{path}: unpacks to {unpacked} bytes, at most {MAX_BYTES} are read")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        first = (str(error).splitlines() or ["unreadable"])[0][:160]
-        raise CheckpointError(
-            f"{path}: not a checkpoint of plain tensors ({first}); save model.state_dict() and nothing else"
-        ) from error
+        if unpacked > MAX_BYTES:
+            raise CheckpointError(
+                f"{path}: unpacks to {unpacked} bytes, at most {MAX_BYTES} are read; save model.state_dict() alone"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickle protocols and old storages, which are no one's concern here
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check name and rights") from error
+    except Exception as error:  # a damaged pickle ends in errors of any type
+        raise CheckpointError(
+            f"{path}: not a checkpoint of plain tensors ({_reason(error)}); save model.state_dict() and nothing else"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line that tells of the file, not of how to load it without care."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "weights_only" not in line]
+    return (told or lines or [type(error).__name__])[0][:160]
 
 
 def _difference(unknown: set[str], missing: set[str]) -> str:

@@ -1,0 +1,21 @@
+"""What several test files need."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.registry import Store
+
+from .tiny_store import build_store, copy_store
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of stand-ins (see tiny_store), for reading only."""
+    return build_store(tmp_path_factory.mktemp("tiny") / "models").path
+
+
+@pytest.fixture
+def tiny(tiny_models: Path, tmp_path: Path) -> Store:
+    """A copy of it that a test may change; files by `overwrite`, never in place."""
+    return copy_store(tiny_models, tmp_path / "models")

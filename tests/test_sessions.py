@@ -1,0 +1,105 @@
+"""Runtimes: what was asked for runs, or an error says so; no graph, however damaged, takes the process down."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from engine.errors import GraphError, HydraError, UnavailableError
+from engine.graphs import read_graph
+from engine.heads import CELLS, DETECTIONS, FEATURES, FULL
+from engine.sessions.open import open_session
+from engine.sessions.scripted import ScriptedSession
+
+from .test_graphs import SHAPES, sum_graph, written
+from .tiny_store import graph_bytes, head_graph_bytes
+
+CASES = 250  # of each graph
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_graph_runs_in_onnx_runtime() -> None:
+    data = sum_graph().SerializeToString()
+    for name in ("auto", "onnxruntime"):
+        session = open_session(data, name, threads=1)
+        assert session.run({"x": np.ones((1, 4), np.float32)})["y"].tolist() == [[1, 2, 3, 4]]
+        assert session.runtime.startswith("onnxruntime ") and session.runtime.endswith(" CPU")
+        session.close()
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "", "ONNXRuntime", "cpu"])
+def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(UnavailableError, match=rf"runtime {name!r} is not known; choose one of auto, onnxr"):
+        open_session(b"", name)
+
+
+@pytest.mark.parametrize("data", [b"", b"no graph", sum_graph().SerializeToString()[:-20]])
+def test_a_graph_that_the_runtime_refuses_is_an_error_of_ours(data: bytes) -> None:
+    with pytest.raises(GraphError, match=r"ONNX Runtime refuses the graph: .*; use a graph that `g20 extract` wrote"):
+        open_session(data, threads=1)
+
+
+def test_a_graph_that_fails_while_it_runs_is_an_error_of_ours() -> None:
+    pick = [helper.make_node("Gather", ["x", "at"], ["y"])]
+    data = graph_bytes(pick, {"at": np.array([9])}, {"x": (4,)}, {"y": (1,)})
+    with pytest.raises(GraphError, match=r"ONNX Runtime fails in the graph: .*; use a graph that"):
+        open_session(data, threads=1).run({"x": np.zeros(4, np.float32)})
+
+
+def test_a_scripted_session_answers_as_told_and_keeps_its_calls() -> None:
+    session = ScriptedSession(("x",), ("y",), lambda feeds: {"y": feeds["x"] + 1})
+    for value in (1.0, 2.0):
+        assert session.run({"x": np.array([value])})["y"].tolist() == [value + 1]
+    assert [feeds["x"].tolist() for feeds in session.calls] == [[1], [2]]
+    assert not session.closed
+    session.close()
+    assert session.closed
+
+
+def test_damaged_graphs_are_refused_or_open_and_never_crash(tmp_path: Path) -> None:
+    """Byte changes at random, in a process of their own: a crash there would be one of a detector here."""
+    program = "import sys; from tests.test_sessions import mutate; mutate(sys.argv[1], int(sys.argv[2]))"
+    child = [sys.executable, "-W", "error", "-c", program, str(tmp_path), str(CASES)]
+    done = subprocess.run(child, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    outcomes = json.loads(done.stdout)
+    assert sum(outcomes.values()) == 2 * CASES
+    assert set(outcomes) == {"GraphError", "opened"}  # and both happen, so that both are tested
+
+
+def mutate(folder: str, cases: int) -> None:
+    """Runs in the child: tells how often each outcome came about."""
+    rng = random.Random(5)
+    head = head_graph_bytes(), ({**FEATURES, **CELLS, **FULL}, DETECTIONS)
+    outcomes: dict[str, int] = {}
+    for good, shapes in [(sum_graph().SerializeToString(), SHAPES), head] * cases:
+        path = written(Path(folder), mutant(good, rng))
+        try:
+            open_session(read_graph(path, *shapes), threads=1).close()
+            outcome = "opened"
+        except HydraError as error:
+            outcome = type(error).__name__
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    sys.stdout.write(json.dumps(outcomes))
+
+
+def mutant(good: bytes, rng: random.Random) -> bytes:
+    data = bytearray(good)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(data))
+        match rng.randrange(4):
+            case 0:
+                data[at] = rng.randrange(256)
+            case 1:
+                data[at] ^= 1 << rng.randrange(8)
+            case 2:
+                del data[at : at + rng.randint(1, 8)]
+            case _:
+                data[at:at] = rng.randbytes(rng.randint(1, 8))
+    return bytes(data)
