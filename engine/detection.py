@@ -63,8 +63,10 @@ def stitch(results: Iterable[Result]) -> list[Detection]:
     for result in results:
         slack_s = 0.02 * (result.stop_s - result.start_s)
         for piece in result:
-            if piece.stop_s <= covered_s - slack_s:
-                continue  # wholly inside what the capture before has seen
+            if piece.stop_s <= covered_s - slack_s:  # wholly inside what the capture before has seen
+                if not any(_overlap(piece, other) for other in found):
+                    found.append(piece)
+                continue
             at = _partner(found, piece, covered_s, slack_s) if covered_s else None
             if at is None:
                 found.append(piece)
@@ -79,6 +81,14 @@ def stitch(results: Iterable[Result]) -> list[Detection]:
                 )
         covered_s = max(covered_s, result.stop_s)
     return sorted(found, key=lambda d: (d.start_s, d.low_hz, d.signal))
+
+
+def _overlap(one: Detection, other: Detection) -> bool:
+    return (
+        one.signal == other.signal
+        and min(one.stop_s, other.stop_s) > max(one.start_s, other.start_s)
+        and min(one.high_hz, other.high_hz) > max(one.low_hz, other.low_hz)
+    )
 
 
 def _partner(found: Sequence[Detection], piece: Detection, border_s: float, slack_s: float) -> int | None:

@@ -30,9 +30,8 @@ def checked_iq(iq: Any) -> np.ndarray:
             "numpy.from_dlpack(iq) if it is a tensor"
         )
     if array.dtype.kind != "c":
-        raise InputError(
-            f"iq is {array.dtype}, not complex; make pairs complex: (pairs[0::2] + 1j * pairs[1::2]) / full_scale"
-        )
+        parts = "pairs[:, 0] + 1j * pairs[:, 1]" if array.ndim == 2 else "pairs[0::2] + 1j * pairs[1::2]"
+        raise InputError(f"iq is {array.dtype}, not complex; make pairs complex: ({parts}) / full_scale")
     if array.ndim != 1:
         raise InputError(f"iq has the shape {array.shape}; hand over one channel, complex[n]")
     return array

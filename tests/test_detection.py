@@ -99,6 +99,11 @@ def test_what_a_backward_reaching_capture_repeats_is_told_once() -> None:
     assert stitch([result(0.0, early, late), result(0.1, seen_again, new)]) == [early, late, new]
 
 
+def test_what_only_the_backward_reaching_capture_finds_is_told() -> None:
+    early, missed = lasting(0.05, 0.06), lasting(0.15, 0.16)
+    assert stitch([result(0.0, early), result(0.1, missed)]) == [early, missed]
+
+
 def test_a_repeat_never_counts_for_another_signal_of_its_kind() -> None:
     early, late = lasting(0.12, 0.13), lasting(0.15, 0.16)
     surer = replace(early, score=0.99)

@@ -132,7 +132,7 @@ def test_e09_the_caller_s_samples_and_older_results_stay_as_they_were() -> None:
     assert np.array_equal(iq, NORMAL)
 
 
-@pytest.mark.parametrize("count", [0, 1, 12, 13, 64])
+@pytest.mark.parametrize("count", [0, 1, 12, 13, 64, 200])
 def test_e10_any_number_of_heads_look_once_each(count: int) -> None:
     b = bench(tuple(f"signal_{number}" for number in range(count)))
     for _ in range(2):

@@ -197,7 +197,7 @@ FILES = (
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(FILES), st.integers(0, 10_000), st.just(REMOVED) | values)
 def test_any_value_in_place_of_another_is_refused_or_harmless(
     light: Path, tmp_path: Path, file: str, where: int, value: Any
