@@ -120,9 +120,10 @@ class Store:
         self, signal: str, files: Mapping[str, bytes], manifest: Mapping[str, Any], info: Mapping[str, Any]
     ) -> int:
         """Publishes a head version. The first one of a signal becomes active; a later one is a candidate, for
-        promotion to decide. Returns its version."""
+        promotion to decide. Returns its version. Raises MismatchError on one made for another backbone."""
         folder = self._folder(signal)
-        backbone_version, _ = self.release().version, self._index()  # a damaged store takes nothing new
+        release, _ = self.release(), self._index()  # a damaged store takes nothing new
+        _fits(manifest, release, folder)
         first = not (folder / "metadata.json").is_file()
         history: dict[str, Any] = {"signal_name": signal, "versions": []} if first else self.history(signal)
         version = _next(folder, [entry["version"] for entry in history["versions"]])
@@ -131,7 +132,7 @@ class Store:
         if first:
             entry |= {"promoted_at": now(), "promotion_reason": "first version", "auto_promoted": True}
             history |= {"active_version": version, "version_retention": RETENTION}
-        history |= {"backbone_version": backbone_version, "versions": [*history["versions"], entry]}
+        history |= {"backbone_version": release.version, "versions": [*history["versions"], entry]}
         write_json(folder / "metadata.json", history)
         self.rebuild_index()
         return version

@@ -96,9 +96,8 @@ def test_the_engine_finds_what_the_whole_model_finds(extracted: tuple[Path, str]
             boxes = corners(np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in ours]))
             expected = corners(to_physical(theirs["boxes"].numpy(), WIDEBAND))
             pixel = np.tile([WIDEBAND.capture_s / 1024, WIDEBAND.sample_rate_hz / 1024], 2)
-            proof = certify("torch", "engine", [
-                (Found(expected / pixel, theirs["scores"].numpy()), Found(boxes / pixel, np.array([d.score for d in ours])))
-            ])  # fmt: skip
+            reference = Found(expected / pixel, theirs["scores"].numpy())
+            proof = certify("torch", "engine", [(reference, Found(boxes / pixel, np.array([d.score for d in ours])))])
             assert proof.matched == proof.detections
             assert proof.max_score_step < SCORE_STEP
             assert proof.max_box_step_px < BOX_STEP_PX

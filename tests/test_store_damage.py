@@ -154,17 +154,27 @@ def test_a_file_changed_through_a_hard_link_is_noticed(tiny: Store, tmp_path: Pa
         tiny.snapshot()
 
 
-def test_a_head_for_another_backbone_is_refused_with_both_hashes(tiny: Store) -> None:
-    other = "cd" * 32
-    add_head(tiny, "gamma", backbone_hash=other)
-    with pytest.raises(MismatchError, match=rf"gamma.v1: .*backbone {other}, the store has {BACKBONE_HASH}; retrain"):
+MISFITS = (
+    ({"backbone_hash": "cd" * 32}, "cd" * 32, BACKBONE_HASH),
+    ({"contract": WIDEBAND.as_json()}, WIDEBAND.hash, CONTRACT.hash),
+)
+
+
+@pytest.mark.parametrize(("changes", "its", "ours"), MISFITS, ids=["backbone", "contract"])
+def test_a_head_made_for_another_is_refused_with_both_hashes(
+    tiny: Store, changes: dict[str, Any], its: str, ours: str
+) -> None:
+    edit(tiny.path / "heads/alpha/v1/manifest.json", **changes)
+    with pytest.raises(MismatchError, match=rf"alpha.v1: .*{its}, the store has {ours}; retrain"):
         tiny.snapshot()
 
 
-def test_a_head_for_another_contract_is_refused_with_both_hashes(tiny: Store) -> None:
-    add_head(tiny, "gamma", contract=WIDEBAND.as_json())
-    with pytest.raises(MismatchError, match=rf"gamma.v1: .*{WIDEBAND.hash}, the store has {CONTRACT.hash}; retrain"):
-        tiny.snapshot()
+@pytest.mark.parametrize(("changes", "its", "ours"), MISFITS, ids=["backbone", "contract"])
+def test_a_head_made_for_another_is_never_published(tiny: Store, changes: dict[str, Any], its: str, ours: str) -> None:
+    before = tree(tiny.path)
+    with pytest.raises(MismatchError, match=rf"{its}, the store has {ours}; retrain"):
+        add_head(tiny, "gamma", **changes)
+    assert tree(tiny.path) == before
 
 
 def test_an_edited_contract_is_refused_with_both_hashes(tiny: Store) -> None:

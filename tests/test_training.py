@@ -1,6 +1,7 @@
 """Training: steps resume, a frozen backbone stays frozen, and measures count as they say."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     settings = Settings(steps=100, warm_up=10, decay_share=0.3)
     rates = [rate_at(step, settings) for step in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[50] == 1.0 and rates[100] == 0.0
-    assert all(a >= b for a, b in zip(rates[50:], rates[51:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[50:]))
 
 
 def box(x: float) -> list[float]:
