@@ -1,6 +1,6 @@
 """A legacy checkpoint to a backbone and a head in the store, proven before anything is written."""
 
-import logging
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,8 +23,6 @@ from network.detector import Tensors, detector, split
 
 from .certificate import Certificate, Found, certify
 from .to_onnx import backbone_graph, backbone_tensors, full_head_graph, head_file, tensors_hash
-
-log = logging.getLogger(__name__)
 
 TEST_INPUTS = 20  # that produce detections
 MAX_TRIES = 200
@@ -93,19 +91,19 @@ def extract(
         raise CheckpointError(f"{checkpoint}: the ONNX files find something else than torch: {certificate}")
     progress("publishing")
     evidence = {"checkpoint": checkpoint.name, "checkpoint_sha256": sha256(checkpoint)}
-    backbone_version = _publish_backbone(
-        store, {"backbone.onnx": backbone_file, "full.onnx": graph_file}, fingerprint, contract, evidence, notes
-    )
+    proof = json.dumps(certificate.as_json(), indent=2).encode()
+    graphs = {"backbone.onnx": backbone_file, "full.onnx": graph_file, "certificate.json": proof}
+    backbone_version = _publish_backbone(store, graphs, fingerprint, contract, evidence, notes)
     manifest = {
         "head_type": "full",
         "backbone_hash": fingerprint,
         "head_hash": tensors_hash(head),
         "contract": contract.as_json(),
         "anchors": anchors.as_json(),
-        "certificate": certificate.as_json(),
         **evidence,
     }
-    version = store.add_head(signal, {"weights.safetensors": weights_file}, manifest, {"notes": notes})
+    files = {"weights.safetensors": weights_file, "certificate.json": proof}
+    version = store.add_head(signal, files, manifest, {"notes": notes})
     _keep_checkpoint(checkpoint, store, signal, version)
     return Extracted(
         signal=signal,

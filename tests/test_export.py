@@ -103,9 +103,9 @@ def test_the_engine_finds_what_the_whole_model_finds(extracted: tuple[Path, str]
             assert proof.max_box_step_px < BOX_STEP_PX
 
 
-def test_a_certificate_lies_beside_the_head(extracted: tuple[Path, str]) -> None:
-    manifest = json.loads((extracted[0] / "heads/beacon/v1/manifest.json").read_text())
-    proof = manifest["certificate"]
+@pytest.mark.parametrize("folder", ["heads/beacon/v1", "backbone/v1"])
+def test_a_certificate_lies_beside_what_it_is_about(extracted: tuple[Path, str], folder: str) -> None:
+    proof = json.loads((extracted[0] / folder / "certificate.json").read_text())
     assert proof["passed"] and proof["images"] == 20 and proof["detections"] > 0
 
 

@@ -15,6 +15,7 @@ from engine.engine import Engine
 from engine.recording import open_recording
 
 ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data"
 MAX_STORE_BYTES = 100 << 20
 
 
@@ -49,6 +50,20 @@ def test_the_demonstration_is_found(shipped: Engine, demo: Path) -> None:
     assert len(truth) == 8
     assert len(pairs) >= 7
     assert len(found) - len(pairs) <= 1
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings are not beside this checkout")
+@pytest.mark.parametrize("path", sorted(REAL.glob("*/*.sigmf-meta")), ids=lambda path: path.stem)
+def test_detection_runs_on_every_real_recording(shipped: Engine, path: Path) -> None:
+    """The first capture of each; what is found is told by `benchmarks.quality`, not here."""
+    recording = open_recording(path)
+    result = next(iter(shipped.stream(recording)))
+    assert result.data_quality == "ok"
+    band_hz = WIDEBAND.sample_rate_hz / 2 + 5e3  # half a bin beyond either end
+    for d in result:
+        assert 0 <= d.start_s < d.stop_s <= recording.duration_s + 1e-6
+        assert abs(d.low_hz - (recording.center_freq_hz or 0)) <= band_hz
+        assert d.low_hz < d.high_hz
 
 
 def test_noise_alone_gives_next_to_nothing(shipped: Engine) -> None:
