@@ -42,13 +42,13 @@ def many(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "many"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detector, "SHAPES", {"wideband": ((SMALL, 1.0),), "ism": ((SMALL, 1.0),)})
-        train(scenes, run, ["a", "b"], Settings(steps=2, save_every=1), None)
+        train(scenes, run, ["a", "b"], Settings(steps=2, save_every=1))
     return run
 
 
 def test_a_run_goes_on_where_it_stopped(scenes: Path, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detector, "SHAPES", {"wideband": ((SMALL, 1.0),), "ism": ((SMALL, 1.0),)})
-    train(scenes, many, ["a", "b"], Settings(steps=3, save_every=1), None)
+    train(scenes, many, ["a", "b"], Settings(steps=3, save_every=1))
     steps = [json.loads(line)["step"] for line in (many / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
     assert torch.load(many / "last.pt", weights_only=True)["step"] == 3
@@ -57,7 +57,7 @@ def test_a_run_goes_on_where_it_stopped(scenes: Path, many: Path, monkeypatch: p
 def test_a_head_is_trained_without_moving_the_backbone(
     scenes: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detector, "SHAPES", {"wideband": ((SMALL, 1.0),)})
+    monkeypatch.setattr(detector, "HEAD_SHAPES", {"wideband": ((SMALL, 1.0),)})
     train(scenes, tmp_path / "b", ["b"], Settings(steps=2, save_every=1), many)
     legacy_checkpoint(tmp_path / "b", tmp_path / "b.pth")
     before = torch.load(many / "last.pt", weights_only=True)["model"]

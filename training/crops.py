@@ -32,6 +32,7 @@ TALL = Shape(800, 160, 4, INPUT_SIZE)
 FLAT = Shape(160, 800, 4, INPUT_SIZE)
 SQUARE = Shape(352, 352, 4, INPUT_SIZE)
 WHOLE = Shape(512, 512, 2, 512)
+HEAD_SHAPES = {"wideband": ((TALL, 1.0),), "ism": ((FLAT, 1.0),)}  # for heads: the scale of detection alone
 SHAPES = {"wideband": ((TALL, 0.5), (SQUARE, 0.2), (WHOLE, 0.3)), "ism": ((FLAT, 0.5), (SQUARE, 0.2), (WHOLE, 0.3))}
 
 Target = dict[str, torch.Tensor]

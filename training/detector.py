@@ -21,10 +21,10 @@ from torch import nn
 from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
-from engine.anchors import THIN
+from engine.anchors import THIN, Anchors
 from network.detector import detector, freeze_norms, split
 
-from .crops import SHAPES, SceneImages
+from .crops import HEAD_SHAPES, SHAPES, SceneImages
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ def rate_at(step: int, settings: Settings) -> float:
     return min(1.0, (step + 1) / settings.warm_up, max(0.0, left))
 
 
-def build(classes: Sequence[str], frozen_backbone: bool) -> FasterRCNN:
+def build(classes: Sequence[str], frozen_backbone: bool, anchors: Anchors = THIN) -> FasterRCNN:
     """A detector for crops: no resizing, fewer proposals than in evaluation."""
     model = detector(
         len(classes) + 1,
-        THIN,
+        anchors,
         **({} if frozen_backbone else {"norm_layer": nn.BatchNorm2d}),
         _skip_resize=True,
         box_batch_size_per_image=128,
@@ -63,9 +63,11 @@ def build(classes: Sequence[str], frozen_backbone: bool) -> FasterRCNN:
     return model.to(memory_format=torch.channels_last)
 
 
-def two_class(state: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
-    """A many-class state as background against one class, as a start for its own head."""
+def two_class(state: dict[str, torch.Tensor], row: int, fresh: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A many-class state as background against one class, as a start for its own head. The RPN's last layers,
+    which belong to the anchors, come from `fresh`."""
     state = freeze_norms(state)
+    state |= {key: fresh[key] for key in state if key.startswith(("rpn.head.cls_logits", "rpn.head.bbox_pred"))}
     pick = {"cls_score": [0, row], "bbox_pred": [0, 1, 2, 3, *range(4 * row, 4 * row + 4)]}
     for name, rows in pick.items():
         for kind in ("weight", "bias"):
@@ -74,16 +76,25 @@ def two_class(state: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tenso
     return state
 
 
-def train(scenes: Path, run: Path, classes: Sequence[str], settings: Settings, start: Path | None) -> None:
-    """Trains until `settings.steps`; `start` is the run whose backbone is frozen."""
+def train(
+    scenes: Path,
+    run: Path,
+    classes: Sequence[str],
+    settings: Settings,
+    start: Path | None = None,
+    anchors: Anchors = THIN,
+) -> None:
+    """Trains until `settings.steps`; `start` is the run on whose frozen backbone a head is trained."""
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
-    model = build(classes, frozen_backbone=start is not None)
+    model = build(classes, start is not None, anchors)
+    crop_shapes = SHAPES
     if start is not None:
         many = json.loads((start / "classes.json").read_text())
         state = torch.load(start / "last.pt", weights_only=True)["model"]
-        model.load_state_dict(two_class(state, 1 + many.index(classes[0])))
-    data = {name: SceneImages(scenes / name / "train", classes) for name in SHAPES}
+        model.load_state_dict(two_class(state, 1 + many.index(classes[0]), model.state_dict()))
+        crop_shapes = HEAD_SHAPES
+    data = {name: SceneImages(scenes / name / "train", classes) for name in crop_shapes}
     data = {name: images for name, images in data.items() if any(len(boxes) for _, boxes, _ in images.items)}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -96,7 +107,7 @@ def train(scenes: Path, run: Path, classes: Sequence[str], settings: Settings, s
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate_at(step, settings)
         contract = list(data)[step % 3 % len(data)]  # wideband, ism, wideband
-        shapes, odds = zip(*SHAPES[contract], strict=True)
+        shapes, odds = zip(*crop_shapes[contract], strict=True)
         images, targets = data[contract].batch(shapes[rng.choice(len(shapes), p=odds)], rng)
         losses = model([image.contiguous() for image in images], targets)
         loss = sum(losses.values())
@@ -154,6 +165,10 @@ def scene_classes(scenes: Path) -> list[str]:
     return sorted(found)
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, help="folder that training.render wrote")
@@ -162,13 +177,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
     parser.add_argument("--signal", help="train a two-class head for this signal instead")
     parser.add_argument("--from", dest="start", type=Path, help="the run whose backbone the head is trained on")
+    parser.add_argument("--anchor-sizes", type=_numbers, default=THIN.sizes, help="five, in network pixels")
+    parser.add_argument("--anchor-ratios", type=_numbers, default=THIN.ratios, help="three, height over width")
     parser.add_argument("--checkpoint", type=Path, help="write the finished run as a legacy checkpoint to this file")
     options = parser.parse_args(arguments)
     if bool(options.signal) != bool(options.start):
         parser.error("--signal and --from go together: a head is trained on a finished run's backbone")
     classes = [options.signal] if options.signal else scene_classes(options.scenes)
     settings = Settings(steps=options.steps, learning_rate=options.learning_rate)
-    train(options.scenes, options.run, classes, settings, options.start)
+    anchors = Anchors(options.anchor_sizes, options.anchor_ratios)
+    train(options.scenes, options.run, classes, settings, options.start, anchors)
     if options.checkpoint:
         legacy_checkpoint(options.run, options.checkpoint)
 
