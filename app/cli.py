@@ -150,6 +150,7 @@ def extract(
     contract: Annotated[ContractName, typer.Option(help="The front end it was trained with.")] = ContractName.wideband,
     anchor_sizes: Annotated[str, typer.Option(help="Per level, in network pixels.")] = "32,64,128,256,512",
     anchor_ratios: Annotated[str, typer.Option(help="Height over width.")] = "0.5,1,2",
+    nms_iou: Annotated[float, typer.Option(min=0.01, max=0.5, help="Most overlap of two detections.")] = 0.5,
     notes: Annotated[str, typer.Option(help="Kept in the version's history.")] = "",
 ) -> None:
     """Split a legacy checkpoint into the store's backbone and a head, and prove that nothing was lost."""
@@ -171,6 +172,7 @@ def extract(
             Store(models),
             contract=CONTRACTS[contract],
             anchors=anchors,
+            nms_iou=nms_iou,
             notes=notes,
             progress=lambda text: bar.update(task, description=text),
         )

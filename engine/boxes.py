@@ -86,3 +86,16 @@ def match(truth: np.ndarray, found: np.ndarray, scores: np.ndarray, min_iou: flo
             pairs.append((best, int(index)))
             overlap[best] = -1
     return pairs
+
+
+def nms(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> np.ndarray:
+    """Greedy non-maximum suppression: int64[K] indices of the boxes kept, best score first.
+
+    boxes: corner boxes float[N, 4]; scores: float[N]. No two boxes kept overlap by more than `max_iou`.
+    """
+    overlap = iou(boxes, boxes)
+    kept: list[int] = []
+    for index in np.argsort(-np.asarray(scores), kind="stable"):
+        if not kept or overlap[index, kept].max() <= max_iou:
+            kept.append(int(index))
+    return np.array(kept, dtype=np.int64)

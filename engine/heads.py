@@ -22,6 +22,7 @@ FEATURES: Final = {
 }
 IMAGE: Final = {"image": (1, 1, IMAGE_SIZE, IMAGE_SIZE)}
 MAX_DETECTIONS: Final = 100
+NMS_IOU: Final = 0.5  # of the graph; a head's manifest may ask for less
 CELLS: Final = {"cells": (5, 3, 4)}
 DETECTIONS: Final = {"boxes": (MAX_DETECTIONS, 4), "scores": (MAX_DETECTIONS,)}
 FULL: Final = {
@@ -52,6 +53,7 @@ class Head:
     head_type: str
     anchors: Anchors
     weights: Mapping[str, np.ndarray] = field(repr=False)
+    nms_iou: float = NMS_IOU  # detections of this head overlap each other by no more
 
     @property
     def feeds(self) -> dict[str, np.ndarray]:

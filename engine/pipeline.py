@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .boxes import to_physical
+from .boxes import nms, to_physical
 from .contract import Contract
 from .detection import Detection
 from .device import Device, Stream
-from .heads import Head, Snapshot
+from .heads import NMS_IOU, Head, Snapshot
 from .sessions.base import Session
 from .spectrogram import has_power, power_spectrum, to_image
 
@@ -95,8 +95,12 @@ def _detections(
     """Padded boxes float32[K, 4] and scores float32[K] to detections, seconds and hertz in the capture."""
     kept = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (scores >= threshold) & (scores > 0)
     kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, scores = boxes[kept], scores[kept]
+    if head.nms_iou < NMS_IOU:
+        apart = nms(boxes, scores, head.nms_iou)
+        boxes, scores = boxes[apart], scores[apart]
     for (start_s, stop_s, low_hz, high_hz), score in zip(
-        to_physical(boxes[kept], contract).tolist(), scores[kept].tolist(), strict=True
+        to_physical(boxes, contract).tolist(), scores.tolist(), strict=True
     ):
         yield Detection(head.signal, score, start_s, stop_s, low_hz, high_hz, head.version)
 

@@ -19,7 +19,7 @@ from .anchors import Anchors
 from .contract import Contract
 from .errors import MismatchError, StoreError
 from .files import new_folder, read_json, sha256, write_json
-from .heads import TENSORS, Head, Snapshot, read_weights
+from .heads import NMS_IOU, TENSORS, Head, Snapshot, read_weights
 
 SIGNAL_NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
 SCHEMA: Final = 1
@@ -86,7 +86,8 @@ class Store:
             known = ", ".join(TENSORS)
             raise StoreError(f"{folder}: head type {head_type!r} is not known, only {known}; update, or retrain it")
         weights = read_weights(verified(folder, "weights.safetensors"), head_type)
-        return Head(signal, version, head_type, Anchors.from_json(_part(manifest, "anchors", folder)), weights)
+        anchors = Anchors.from_json(_part(manifest, "anchors", folder))
+        return Head(signal, version, head_type, anchors, weights, _nms_iou(manifest, folder))
 
     def snapshot(self, signals: tuple[str, ...] | None = None) -> Snapshot:
         """The active heads of all signals, or of those named."""
@@ -236,6 +237,13 @@ def _checked_history(history: dict[str, Any], path: Path) -> dict[str, Any]:
     if len(set(numbers)) != len(numbers) or active not in numbers:
         raise StoreError(f"{path}: active_version {active} of versions {numbers}; restore the file from a copy")
     return history
+
+
+def _nms_iou(manifest: Mapping[str, Any], folder: Path) -> float:
+    value = manifest.get("nms_iou", NMS_IOU)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= NMS_IOU:
+        raise StoreError(f"{folder}: nms_iou is {value!r:.50}, not above 0 and up to {NMS_IOU}; restore the version")
+    return value
 
 
 def _fits(manifest: Mapping[str, Any], release: Release, folder: Path) -> None:

@@ -15,7 +15,7 @@ from engine.anchors import STOCK, Anchors
 from engine.contract import IMAGE_SIZE, INPUT_SIZE, WIDEBAND, Contract
 from engine.errors import CheckpointError, MismatchError
 from engine.files import sha256
-from engine.heads import CELLS
+from engine.heads import CELLS, NMS_IOU
 from engine.registry import Store, checked_name
 from engine.sessions.open import open_session
 from network.checkpoint import read_checkpoint
@@ -53,6 +53,7 @@ def extract(
     *,
     contract: Contract = WIDEBAND,
     anchors: Anchors = STOCK,
+    nms_iou: float = NMS_IOU,
     notes: str = "",
     progress: Callable[[str], None] = lambda text: None,
 ) -> Extracted:
@@ -100,6 +101,7 @@ def extract(
         "head_hash": tensors_hash(head),
         "contract": contract.as_json(),
         "anchors": anchors.as_json(),
+        "nms_iou": nms_iou,
         **evidence,
     }
     files = {"weights.safetensors": weights_file, "certificate.json": proof}

@@ -18,7 +18,7 @@ from engine.contract import IMAGE_SIZE, Contract
 from engine.detection import Result
 from engine.engine import Engine
 from engine.errors import InputError
-from engine.heads import MAX_DETECTIONS, Head, Snapshot
+from engine.heads import MAX_DETECTIONS, NMS_IOU, Head, Snapshot
 from engine.pipeline import Network
 from engine.sessions.scripted import ScriptedSession
 
@@ -52,6 +52,7 @@ def bench(
     contract: Contract = SHORT,
     device: str = "auto",
     threshold: float = 0.5,
+    nms_iou: float = NMS_IOU,
 ) -> Bench:
     """An engine without a store. Head number k is of version k + 1."""
     mouth: Answers = dict(answers or {})
@@ -60,7 +61,7 @@ def bench(
         ("p2", "number"), ("boxes", "scores"), lambda feeds: _say(feeds["p2"][0, 0], int(feeds["number"][0]), mouth)
     )
     rows = tuple(
-        Head(signal, number + 1, "full", STOCK, {"number": np.array([number], np.float32)})
+        Head(signal, number + 1, "full", STOCK, {"number": np.array([number], np.float32)}, nms_iou)
         for number, signal in enumerate(signals)
     )
     engine = Engine(

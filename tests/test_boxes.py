@@ -7,7 +7,7 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.boxes import corners, iou, match, to_physical, to_pixels
+from engine.boxes import corners, iou, match, nms, to_physical, to_pixels
 from engine.contract import ISM, WIDEBAND, Contract
 
 from .scripted import SHORT
@@ -164,3 +164,17 @@ def test_what_is_not_a_number_matches_nothing_and_harms_nothing() -> None:
     assert match(boxes, broken, np.array([0.99, 0.8, 0.9])) == [(1, 2), (0, 1)]
     assert match(broken, boxes, np.array([0.8, 0.9])) == [(2, 1), (1, 0)]
     assert match(boxes, boxes, np.array([np.nan, 0.9])) == [(1, 1), (0, 0)]  # an unknown score comes last
+
+
+@pytest.mark.parametrize("max_iou", [0.1, 0.3, 0.5])
+def test_nms_keeps_what_torchvision_keeps(max_iou: float) -> None:
+    rng = np.random.default_rng(8)
+    corner = rng.uniform(0, 60, (80, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(2, 40, (80, 2))], axis=1)
+    scores = rng.permutation(80) / 80
+    expected = torchvision.ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), max_iou)
+    assert nms(boxes, scores, max_iou).tolist() == expected.tolist()
+
+
+def test_nms_of_nothing_is_nothing() -> None:
+    assert nms(np.zeros((0, 4)), np.zeros(0), 0.5).tolist() == []

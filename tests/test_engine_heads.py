@@ -80,6 +80,12 @@ EDGES: dict[str, tuple[tuple[float, ...], bool]] = {  # pixel box, whether it is
 }
 
 
+@pytest.mark.parametrize(("nms_iou", "kept"), [(0.5, 2), (0.2, 1)])
+def test_a_head_may_ask_for_less_overlap_than_its_graph_allows(nms_iou: float, kept: int) -> None:
+    side_by_side = [(100, 100, 200, 200), (150, 100, 250, 200)]  # IoU 1/3
+    assert len(answered(bench(nms_iou=nms_iou), {0: (side_by_side, [0.9, 0.8])})) == kept
+
+
 @pytest.mark.parametrize("name", EDGES)
 def test_e08_boxes_at_the_edges_are_valid_or_dropped(name: str) -> None:
     pixels, real = EDGES[name]

@@ -246,3 +246,10 @@ def light(tiny: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
         overwrite(weights, b"light")
         edit(weights.with_name("manifest.json"), files={weights.name: sha256(weights)})
     return tiny.path
+
+
+@pytest.mark.parametrize("nms_iou", [0, -0.1, 0.51, True, None, "0.2", [0.2]])
+def test_an_overlap_that_no_head_can_have_is_refused(tiny: Store, nms_iou: Any) -> None:
+    edit(tiny.path / "heads/alpha/v1/manifest.json", nms_iou=nms_iou)
+    with pytest.raises(StoreError, match=r"alpha.v1: nms_iou is .*, not above 0 and up to 0.5; restore"):
+        tiny.snapshot()
