@@ -116,7 +116,7 @@ def _print(
         data_console.print(_table(path, recording, found))
     total_ms = sum(sum(result.timings_ms.values()) for result in results)
     ran = ", ".join(results[0].ran_on.values()) if results else "nothing"
-    _say(f"{path.name}: {len(found)} detections in {len(results)} captures, {total_ms:.0f} ms on {ran}")
+    _say(f"{path.name}: detections: {len(found)}, captures: {len(results)}, {total_ms:.0f} ms on {ran}")
 
 
 def _table(path: Path, recording: Recording, found: list[Detection]) -> Table:

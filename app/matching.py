@@ -35,7 +35,7 @@ def matched_table(recording: Recording, found: Sequence[Detection], signals: Col
         wrong += [d for index, d in enumerate(ours) if index not in pairs.values()]
     for d in wrong:
         table.add_row(d.signal, "", "", f"at {d.start_s * 1e3:.1f} ms, {d.low_hz / 1e6:.2f} MHz: in no annotation")
-    table.caption = f"{hits} of {len(truth)} annotated signals found, {len(wrong)} detections beside them"
+    table.caption = f"{hits} of {len(truth)} annotated signals found, {len(wrong)} beside them"
     return table
 
 

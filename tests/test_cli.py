@@ -86,7 +86,7 @@ def test_detect_prints_a_table(g20: Run, recording: Path) -> None:
     rows = [line.replace("│", " ").split() for line in done.out.splitlines()]
     assert ["alpha", "0.90", "12.80", "24.58", "2400.2499", "2400.3749", "v1"] in rows
     assert ["beta", "0.75", "28.62", "42.42", "2399.7186", "2399.8163", "v1"] in rows
-    assert "2 detections in 1 captures" in done.err
+    assert "detections: 2, captures: 1" in done.err
 
 
 def test_json_lines_hold_the_promised_keys_and_nothing_else_is_printed(g20: Run, recording: Path) -> None:
@@ -126,7 +126,7 @@ def test_plot_writes_a_png_over_what_was_there(g20: Run, recording: Path, tmp_pa
 
 def test_match_compares_with_the_annotations(g20: Run, recording: Path) -> None:
     done = g20("detect", recording, "--match")
-    assert "1 of 1 annotated signals found, 1 detections beside them" in done.out
+    assert "1 of 1 annotated signals found, 1 beside them" in done.out
     rows = [line.replace("│", " ").split() for line in done.out.splitlines()]
     assert any(row[:1] == ["alpha"] and row[-3:] == ["yes", "1.00", "0.90"] for row in rows)
     assert "in no annotation" in done.out
