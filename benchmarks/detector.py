@@ -22,8 +22,6 @@ from network.detector import detector, freeze_norms
 from training.crops import SHAPES, to_side
 from training.metrics import Judged, score
 
-SCORE_FROM = 0.05
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

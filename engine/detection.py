@@ -12,6 +12,7 @@ import numpy as np
 
 from . import VERSION
 from .recording import Recording
+from .writing import SIGMF_VERSION
 
 FIELDS: Final = ("file", "signal", "score", "start_s", "stop_s", "low_hz", "high_hz", "version")
 STITCH_OVERLAP: Final = 0.5  # of the two bands' union, for pieces of one signal on both sides of a border
@@ -124,7 +125,7 @@ def as_sigmf(detections: Iterable[Detection], recording: Recording) -> dict[str,
     capture = {"core:sample_start": 0} | ({} if centre is None else {"core:frequency": centre})
     return {
         "global": {
-            "core:version": "1.2.0",
+            "core:version": SIGMF_VERSION,
             "core:datatype": _datatype(recording),
             "core:sample_rate": rate,
             "core:dataset": dataset,

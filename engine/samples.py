@@ -7,9 +7,7 @@ import numpy as np
 
 from .contract import Contract
 from .errors import InputError
-from .resampling import rate_ratio, resample_by
-
-MAX_RATE_HZ = 1e12
+from .resampling import MAX_RATE_HZ, rate_ratio, resample_by
 
 
 def checked_iq(iq: Any) -> np.ndarray:

@@ -18,9 +18,9 @@ from torch import nn
 from engine.errors import GraphError
 from engine.graphs import check_graph
 from engine.heads import CELLS, DETECTIONS, FEATURES, FULL, IMAGE
-from network.backbone import LEVEL_NAMES, Backbone
+from network.backbone import Backbone
 from network.detector import BACKBONE_PREFIX
-from network.heads import HEAD_KEYS, FullHead
+from network.heads import FullHead
 
 OPSET = 17
 
@@ -30,7 +30,7 @@ def backbone_graph(tensors: Mapping[str, torch.Tensor]) -> bytes:
     torch backbone can be read back from it: see `backbone_tensors`."""
     # values that all differ, so that the exporter does not merge equal tensors; `bind` puts in the real ones
     template = {key: torch.rand(tensor.shape) for key, tensor in tensors.items()}
-    model = _export(Backbone(template), (torch.zeros(IMAGE["image"]),), ["image"], list(LEVEL_NAMES), fold=False)
+    model = _export(Backbone(template), (torch.zeros(IMAGE["image"]),), ["image"], list(FEATURES), fold=False)
     bind(model, tensors)
     check_graph(model, IMAGE, FEATURES)
     return model.SerializeToString()
@@ -38,7 +38,7 @@ def backbone_graph(tensors: Mapping[str, torch.Tensor]) -> bytes:
 
 def full_head_graph() -> bytes:
     """p2..p6, anchor cells and 14 weights -> boxes, scores: one graph for every full head."""
-    shapes = {**FEATURES, **CELLS, **{key: FULL[key] for key in HEAD_KEYS}}
+    shapes = {**FEATURES, **CELLS, **FULL}
     inputs = tuple(torch.rand(shape) for shape in shapes.values())
     model = _export(FullHead(), inputs, list(shapes), list(DETECTIONS), fold=True)
     for port in model.graph.output:  # the padding makes the shapes fixed, which the exporter cannot see

@@ -10,7 +10,6 @@ from .detector import BACKBONE_PREFIX, Tensors, detector
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-LEVEL_NAMES = ("p2", "p3", "p4", "p5", "p6")
 
 
 class Backbone(nn.Module):

@@ -13,24 +13,21 @@ from torch.nn import functional
 from torchvision.ops import nms, roi_align
 
 from engine.contract import IMAGE_SIZE, INPUT_SIZE
-
-from .detector import detector, split
+from engine.heads import FEATURES, FULL, MAX_DETECTIONS, NMS_IOU
 
 PRE_NMS: Final = 1000  # proposals kept per level before NMS
 POST_NMS: Final = 1000  # and in all after it
 RPN_NMS_IOU: Final = 0.7
 RPN_MIN_SIDE: Final = 1e-3  # network pixels
 SCORE_MIN: Final = 0.05
-NMS_IOU: Final = 0.5
 MIN_SIDE: Final = 1e-2  # network pixels
-MAX_DETECTIONS: Final = 100
 MAX_LOG_SCALE: Final = math.log(1000 / 16)
 BOX_WEIGHTS: Final = (10.0, 10.0, 5.0, 5.0)
 POOL: Final = 7
 SAMPLING: Final = 2
-STRIDES: Final = tuple(INPUT_SIZE / side for side in (200, 100, 50, 25, 13))
+STRIDES: Final = tuple(INPUT_SIZE / shape[-1] for shape in FEATURES.values())
 
-HEAD_KEYS: Final = tuple(split(detector().state_dict())[1])
+HEAD_KEYS: Final = tuple(FULL)
 
 
 class FullHead(nn.Module):

@@ -3,11 +3,13 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from engine.errors import HydraError
 from network.checkpoint import read_checkpoint
 from network.detector import split
 from training import crops, detector
@@ -70,6 +72,21 @@ def test_a_head_is_trained_without_moving_the_backbone(
     assert (len(backbone), len(head)) == (116, 14)
     wide = [value for value in {**backbone, **head}.values() if value.ndim > 1]
     assert all(torch.equal(value.half().float(), value) for value in wide)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detector, "SHAPES", {"wideband": ((SMALL, 1.0),)})
+    real = detector.build
+
+    def broken(*arguments: Any) -> torch.nn.Module:
+        model = real(*arguments)
+        torch.nn.init.constant_(model.rpn.head.cls_logits.bias, float("nan"))
+        return model
+
+    monkeypatch.setattr(detector, "build", broken)
+    with pytest.raises(HydraError, match=r"loss of step 0 is nan; .*smaller --learning-rate"):
+        train(scenes, tmp_path / "run", ["a", "b"], Settings(steps=2))
+    assert not (tmp_path / "run" / "last.pt").exists()
 
 
 def test_crops_hold_their_boxes(scenes: Path) -> None:

@@ -31,7 +31,6 @@ class Burst:
     high_hz: float
     label: str
     source: str
-    max_snr_db: float = 60.0  # above this the burst's own noise would show beside the scene's
 
 
 def split_recordings(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:

@@ -9,7 +9,6 @@ constant after a warm-up and falls to zero over the last part, so a run may be s
 
 import argparse
 import json
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
 from engine.anchors import THIN, Anchors
+from engine.errors import HydraError
 from network.detector import detector, freeze_norms, split
 
 from .crops import HEAD_SHAPES, SHAPES, SceneImages
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,10 @@ def train(
         losses = model([image.contiguous() for image in images], targets)
         loss = sum(losses.values())
         if not torch.isfinite(loss):
-            log.warning("step %d: loss is %s, step skipped", step, float(loss.detach()))
-            continue
+            raise HydraError(
+                f"{run}: the loss of step {step} is {float(loss.detach())}; the last checkpoint stands: start again "
+                "with a smaller --learning-rate"
+            )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, settings.clip_norm)

@@ -66,7 +66,7 @@ def compose(contract: Contract, bursts: Sequence[Burst], seed: int, settings: Sc
             label = settings.favour
         same = [burst for burst in bursts if burst.label == label]
         burst = same[rng.integers(len(same))]
-        snr_db = min(rng.uniform(*settings.snr_db), burst.max_snr_db)
+        snr_db = float(rng.uniform(*settings.snr_db))
         for start_s, centre_hz in _places(burst, contract, rng, settings):
             truth = _truth(burst, start_s, centre_hz, snr_db, contract)
             if truth is not None and (crowd or _free(truth, truths)):
