@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .errors import StoreError
 
-MAX_JSON_BYTES = 16 << 20
+MAX_JSON_BYTES: Final = 16 << 20
+UNFINISHED: Final = ".new-"  # begins the names of what is being written; a killed writer leaves it behind
 
 
 def sha256(path: Path) -> str:
@@ -54,7 +55,9 @@ def _refuse(constant: str) -> Any:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Replaces a JSON file in one step: after a crash either the old or the new one is there, whole."""
     with _telling(path):
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=UNFINISHED, delete=False
+        ) as file:
             try:
                 json.dump(values, file, indent=2, allow_nan=False)
                 file.write("\n")
@@ -72,10 +75,10 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `target` when the block ends well and vanishes when it does not."""
     with _telling(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         if target.exists():
             raise StoreError(f"{target}: exists; versions never change, publish the next number")
-        building = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+        building = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
         try:
             yield building
             for path in building.iterdir():
@@ -88,6 +91,23 @@ def new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(building, ignore_errors=True)
             raise
         sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, to last. One that is there is fine."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def remove(path: Path) -> None:
+    """Takes a file, or a folder with all that is in it, away. Raises StoreError when some of it is left."""
+    with _telling(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,260 +1,224 @@
-"""The model store: one backbone release, and per signal a history of head versions.
+"""The model store: backbone releases, and per signal a history of head versions.
 
-    models/registry.json                 index of signals, rebuilt from the metadata
-    models/backbone/metadata.json        the backbone's history;  backbone/v1/  graphs, manifest, certificate
-    models/heads/<signal>/metadata.json  versions and which one is active;  heads/<signal>/v1/  weights, manifest
+    models/registry.json                 index of signals, derived from the metadata
+    models/backbone/metadata.json        the release in force;      backbone/v1/  graphs, manifest, certificate
+    models/heads/<signal>/metadata.json  versions, what was active  heads/<signal>/v1/  weights, manifest
 
 A version folder appears whole and never changes. What is active is one field of one file, which is replaced
 in one step. Every file of a version is held against the SHA-256 in its manifest before it is used.
 """
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from .anchors import Anchors
-from .contract import Contract
+from .checking import Problem, find_problems
 from .errors import MismatchError, StoreError
-from .files import new_folder, read_json, sha256, write_json
-from .heads import NMS_IOU, TENSORS, Head, Snapshot, read_weights
-
-SIGNAL_NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
-SCHEMA: Final = 1
-RETENTION: Final = 5  # versions of a head whose weights are kept
-VERSION_FIELDS: Final = (  # of a history's entry; what is not known of a version is null
-    *("version", "created_at", "sample_count", "split_version", "epochs_trained", "early_stopped", "best_epoch"),
-    *("metrics", "training_time_sec", "learning_rate", "batch_size", "parent_version", "auto_promoted"),
-    *("promoted_at", "promotion_reason", "is_active", "notes"),
+from .files import read_json, remove, write_json
+from .folders import publish, versions_in, whole
+from .history import (
+    History,
+    activated,
+    entry_of,
+    evictable,
+    history_revision,
+    is_kept,
+    new_history,
+    noted,
+    now,
+    rolled_back,
+    was_active,
+    with_version,
 )
+from .locking import writing
+from .reading import INDEX_NAME, Release, StoreReader, backbone_revision, checked_name, earlier_releases, fits
+
+__all__ = ["Problem", "Release", "Store", "checked_name", "now"]
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Release:
-    """A backbone version: its folder and what its manifest says."""
-
-    version: int
-    folder: Path
-    contract: Contract
-    backbone_hash: str
-
-    def file(self, name: str) -> Path:
-        return verified(self.folder, name)
-
-
-class Store:
-    """A folder of models. Reading never changes it; `add_backbone` and `add_head` publish new versions."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def release(self) -> Release:
-        """The backbone in force. Raises StoreError when there is none or it is damaged."""
-        metadata = self.path / "backbone" / "metadata.json"
-        if not metadata.is_file():
-            raise StoreError(f"{self.path}: no backbone here; give --models a store, or make one with `g20 extract`")
-        version = _whole(read_json(metadata), "version", metadata)
-        folder = self.path / "backbone" / f"v{version}"
-        manifest = _manifest(folder)
-        return Release(
-            version, folder, Contract.from_json(_part(manifest, "contract", folder)), manifest["backbone_hash"]
-        )
-
-    def signals(self) -> tuple[str, ...]:
-        """Names of all signals that have a head, sorted. Folders of other names are no heads."""
-        found = self.path.glob("heads/*/metadata.json")
-        return tuple(sorted(p.parent.name for p in found if SIGNAL_NAME.fullmatch(p.parent.name)))
-
-    def history(self, signal: str) -> dict[str, Any]:
-        """A signal's metadata. Raises StoreError on a name that is not one, or a signal that is not here."""
-        path = self._folder(signal) / "metadata.json"
-        if not path.is_file():
-            raise StoreError(f"{self.path}: no signal {signal!r}; it has {', '.join(self.signals()) or 'none'}")
-        return _checked_history(read_json(path), path)
-
-    def head(self, signal: str, release: Release, version: int | None = None) -> Head:
-        """One head, checked against its manifest and the release; `version` None is the active one."""
-        if version is None:
-            version = self.history(signal)["active_version"]
-        folder = self._folder(signal) / f"v{version}"
-        manifest = _manifest(folder)
-        _fits(manifest, release, folder)
-        head_type = str(manifest.get("head_type"))
-        if head_type not in TENSORS:
-            known = ", ".join(TENSORS)
-            raise StoreError(f"{folder}: head type {head_type!r} is not known, only {known}; update, or retrain it")
-        weights = read_weights(verified(folder, "weights.safetensors"), head_type)
-        anchors = Anchors.from_json(_part(manifest, "anchors", folder))
-        return Head(signal, version, head_type, anchors, weights, _nms_iou(manifest, folder))
-
-    def snapshot(self, signals: tuple[str, ...] | None = None) -> Snapshot:
-        """The active heads of all signals, or of those named."""
-        release = self.release()
-        names = self.signals() if signals is None else tuple(dict.fromkeys(signals))
-        heads = tuple(self.head(name, release) for name in names)
-        return Snapshot(self.revision(), release.version, release.backbone_hash, heads)
-
-    def revision(self) -> int:
-        """Counts every change of the store; 0 for one that has no registry yet."""
-        path = self.path / "registry.json"
-        if not path.is_file():
-            return 0
-        index = read_json(path)
-        if index.get("schema") != SCHEMA:
-            raise StoreError(f"{path}: schema {index.get('schema')!r}, this version reads {SCHEMA}; update")
-        return _whole(index, "revision", path)
+class Store(StoreReader):
+    """A folder of models. Reading never changes it. Whatever writes waits for the writers' lock, refuses a damaged
+    store, and has happened wholly or not at all, also when the process is killed or the power fails."""
 
     def add_backbone(self, files: Mapping[str, bytes], manifest: Mapping[str, Any], info: Mapping[str, Any]) -> int:
-        """Publishes a backbone release and makes it the one in force; returns its version."""
-        self._index()  # a damaged store takes nothing new
-        folder = self.path / "backbone"
-        path = folder / "metadata.json"
-        version = _next(folder, [_whole(read_json(path), "version", path)] if path.is_file() else [])
-        _publish(folder / f"v{version}", files, manifest)
-        write_json(path, {"version": version, "created_at": now(), **info})
-        self.rebuild_index()
+        """Publishes a backbone release and makes it the one in force; returns its version. Heads made for another
+        are incompatible from then on."""
+        with self._writing():
+            folder, path = self.path / "backbone", self._backbone_path
+            version = _next(folder, [whole(read_json(path), "version", path)] if path.is_file() else [])
+            publish(folder / f"v{version}", files, manifest)
+            self._write_backbone({"version": version, "created_at": now(), **info})
         return version
 
     def add_head(
         self, signal: str, files: Mapping[str, bytes], manifest: Mapping[str, Any], info: Mapping[str, Any]
     ) -> int:
         """Publishes a head version. The first one of a signal becomes active; a later one is a candidate, for
-        promotion to decide. Returns its version. Raises MismatchError on one made for another backbone."""
+        promotion to decide. Returns its version. Raises MismatchError on one made for another backbone.
+
+        info: what is known of it, see VERSION_FIELDS; a `promotion_reason` says why it is or is not to be promoted,
+        and without one it counts as under test.
+        """
         folder = self._folder(signal)
-        release, _ = self.release(), self._index()  # a damaged store takes nothing new
-        _fits(manifest, release, folder)
-        first = not (folder / "metadata.json").is_file()
-        history: dict[str, Any] = {"signal_name": signal, "versions": []} if first else self.history(signal)
-        version = _next(folder, [entry["version"] for entry in history["versions"]])
-        _publish(folder / f"v{version}", files, manifest)
-        entry = {**dict.fromkeys(VERSION_FIELDS), **info, "version": version, "created_at": now(), "is_active": first}
-        if first:
-            entry |= {"promoted_at": now(), "promotion_reason": "first version", "auto_promoted": True}
-            history |= {"active_version": version, "version_retention": RETENTION}
-        history |= {"backbone_version": release.version, "versions": [*history["versions"], entry]}
-        write_json(folder / "metadata.json", history)
-        self.rebuild_index()
+        fits(manifest, self.release(), folder)
+        with self._writing():
+            release = self.release()
+            fits(manifest, release, folder)
+            first = not (folder / "metadata.json").is_file()
+            history = new_history(signal) if first else self.history(signal)
+            version = _next(folder, [entry["version"] for entry in history["versions"]])
+            publish(folder / f"v{version}", files, manifest)
+            history = with_version(history, version, release.version, info)
+            if first:
+                history = activated(history, version, info.get("promotion_reason") or "first version", auto=True)
+            self._write_history(signal, history)
         return version
 
-    def rebuild_index(self) -> None:
-        """Writes registry.json from the metadata, one revision up."""
-        write_json(self.path / "registry.json", {**self._index(), "backbone_version": self.release().version})
+    def promote(self, signal: str, version: int, reason: str, auto: bool = False) -> None:
+        """Makes a version the active one, after a check of all its files; the active one is left as it is.
 
-    def _index(self) -> dict[str, Any]:
-        """The next registry.json as the metadata have it, short of the backbone."""
-        signals = {}
-        for name in self.signals():
-            history = self.history(name)
-            active = next(v for v in history["versions"] if v["version"] == history["active_version"])
-            signals[name] = {
-                "active_head_version": history["active_version"],
-                "head_path": f"heads/{name}/v{history['active_version']}",
-                "sample_count": active.get("sample_count"),
-                "f1_score": (active.get("metrics") or {}).get("f1_score"),
-                "last_trained": active.get("created_at"),
-            }
-        return {"schema": SCHEMA, "revision": self.revision() + 1, "last_updated": now(), "signals": signals}
+        Raises StoreError when the version is not there, damaged, or made for another backbone.
+        """
+        with self._changing(signal) as history:
+            if version != history["active_version"]:
+                self._check_ready(signal, history, version)
+                self._write_history(signal, activated(history, version, reason, auto=auto))
 
-    def _folder(self, signal: str) -> Path:
-        """Where a signal's versions lie, or would. Raises StoreError on a bad name or a way out of the store."""
-        folder = self.path / "heads" / checked_name(signal)
-        if folder.is_symlink() or not folder.resolve().is_relative_to(self.path.resolve()):
-            raise StoreError(f"{folder}: leads out of the store; replace the link by the folder itself")
-        return folder
+    def rollback(self, signal: str) -> int:
+        """Undoes the last promotion that is not undone yet; returns the version that is active again.
 
+        Raises StoreError when there is none before, or its files are gone or damaged; nothing changes then.
+        """
+        with self._changing(signal) as history:
+            stack = was_active(history)
+            if len(stack) < 2:
+                raise StoreError(
+                    f"{signal}: no version was active before {stack[-1]}; "
+                    f"choose one by `g20 versions {signal} --promote N`"
+                )
+            self._check_ready(signal, history, stack[-2])
+            self._write_history(signal, rolled_back(history, stack[-2]))
+        return stack[-2]
 
-def checked_name(signal: str) -> str:
-    """`signal` if it is a name; raises StoreError otherwise."""
-    if not isinstance(signal, str) or not SIGNAL_NAME.fullmatch(signal):
-        raise StoreError(f"signal name {signal!r}: use 1 to 64 of a-z, 0-9 and _")
-    return signal
+    def reset(self, backbone: int | None = None) -> dict[str, int]:
+        """Back to the beginning: every signal to its first version on a backbone release (None: the one in force),
+        which is made the one in force. Returns the version of each signal.
 
+        Raises StoreError, and changes nothing, when a signal has no such version or its files are gone or damaged.
+        """
+        with self._writing():
+            release = self.release(backbone)
+            firsts = {name: self._first_for(name, release) for name in self.signals()}
+            if release.version != self.release().version:
+                self._write_backbone({"version": release.version})
+            for name, version in firsts.items():
+                history = self.history(name)
+                if history["active_version"] != version:
+                    self._write_history(name, activated(history, version, "reset to the first version", how="reset"))
+        return firsts
 
-def verified(folder: Path, name: str) -> Path:
-    """A file of a version folder whose bytes are those the manifest names. Raises StoreError otherwise."""
-    expected = _part(_manifest(folder), "files", folder).get(name)
-    path = folder / name
-    if expected is None or not path.is_file() or path.is_symlink():
-        raise StoreError(f"{path}: missing; restore the version from a copy")
-    found = sha256(path)
-    if found != expected:
-        raise StoreError(f"{path}: SHA-256 {found} is not {expected} of its manifest; restore the version from a copy")
-    return path
+    def record_decision(self, signal: str, version: int, reason: str) -> None:
+        """Notes why a candidate is not promoted; from then on retention may remove its weights."""
+        with self._changing(signal) as history:
+            entry_of(history, version)
+            if version == history["active_version"]:
+                raise StoreError(f"{signal}: version {version} is active, so it is no candidate to decide on")
+            self._write_history(signal, noted(history, version, promotion_reason=reason))
+
+    def pin(self, signal: str, version: int, pinned: bool = True) -> None:
+        """Keeps a version's weights from retention, or no longer."""
+        with self._changing(signal) as history:
+            entry_of(history, version)
+            self._write_history(signal, noted(history, version, pinned=pinned))
+
+    def check(self) -> list[Problem]:
+        """Everything that is wrong with the store: every hash, history, pointer and the index are looked at."""
+        return find_problems(self)
+
+    def repair(self) -> list[Problem]:
+        """Mends what can be mended without loss (the index, what killed writers left); returns what that was."""
+        with writing(self.path):
+            problems, index = self.check(), self.path / INDEX_NAME
+            if any(problem.path == index and not problem.repairable for problem in problems):
+                return []  # a newer Hydra wrote this store
+            mended = [problem for problem in problems if problem.repairable]
+            for problem in mended:
+                remove(problem.path)
+            if any(problem.path == index for problem in mended):
+                write_json(index, self.index())
+        return mended
+
+    def _first_for(self, signal: str, release: Release) -> int:
+        """The first version that was made for a release. Raises StoreError when there is none or it is damaged."""
+        for version in sorted(entry["version"] for entry in self.history(signal)["versions"] if is_kept(entry)):
+            try:
+                return self.head(signal, release, version).version
+            except MismatchError:
+                continue
+        raise StoreError(
+            f"{signal} has no version for backbone v{release.version}, {release.backbone_hash}; train one for it"
+        )
+
+    def _check_ready(self, signal: str, history: History, version: int) -> None:
+        """Raises StoreError on a version that cannot be served: unknown, removed, damaged, for another backbone."""
+        removed_at = entry_of(history, version).get("weights_removed_at")
+        if removed_at:
+            raise StoreError(
+                f"{signal}: the weights of version {version} were removed by retention at {removed_at}; choose another"
+            )
+        self.head(signal, self.release(), version)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Holds the lock around a change and brings the index up to date after it. The change stands without."""
+        with writing(self.path):
+            self.check_index()
+            if self._backbone_path.is_file():
+                self.index()  # a damaged store takes nothing new
+            yield
+            try:
+                write_json(self.path / INDEX_NAME, self.index())
+            except StoreError:
+                log.warning("the index is behind, the next change makes it anew", exc_info=True)
+
+    @contextmanager
+    def _changing(self, signal: str) -> Iterator[History]:
+        """`_writing`, with the history of a signal that is here."""
+        self.history(signal)
+        with self._writing():
+            yield self.history(signal)
+
+    def _write_history(self, signal: str, history: History) -> None:
+        """The one step that changes what is active. Weights go after it, so a history never names what is gone."""
+        folder = self._folder(signal)
+        path, outdated = folder / "metadata.json", evictable(history)
+        for version in outdated:
+            history = noted(history, version, weights_removed_at=now())
+        write_json(path, {**history, "revision": history_revision(history, path) + 1})
+        for version in outdated:
+            try:
+                remove(folder / f"v{version}")
+            except StoreError:
+                log.warning(
+                    "%s: version %d takes space until `g20 store check --repair`", signal, version, exc_info=True
+                )
+
+    def _write_backbone(self, metadata: dict[str, Any]) -> None:
+        """The one step that changes the release in force. What was known of earlier ones is kept beside it."""
+        path = self._backbone_path
+        before = read_json(path) if path.is_file() else {}
+        number = metadata["version"]
+        known = [*earlier_releases(before, path), {k: v for k, v in before.items() if k not in ("earlier", "revision")}]
+        told = next((entry for entry in known if entry.get("version") == number), {})
+        earlier = [entry for entry in known if entry and entry.get("version") != number]
+        revision = backbone_revision(before, path) + 1 if before else 1
+        write_json(path, {**told, **metadata, "revision": revision, "earlier": earlier})
 
 
 def _next(folder: Path, known: list[int]) -> int:
     """A number never used before: the history counts as well as what lies there."""
-    there = [int(path.name[1:]) for path in folder.glob("v*") if path.name[1:].isdecimal()]
-    return max([*known, *there], default=0) + 1
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _publish(target: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
-    with new_folder(target) as folder:
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        hashes = {name: sha256(folder / name) for name in files}
-        write_json(folder / "manifest.json", {"schema": SCHEMA, **manifest, "files": hashes})
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    if folder.is_symlink():
-        raise StoreError(f"{folder}: a link; replace it by the folder itself")
-    manifest = read_json(folder / "manifest.json")
-    if manifest.get("schema") != SCHEMA:
-        raise StoreError(f"{folder}: manifest schema {manifest.get('schema')!r}, this version reads {SCHEMA}; update")
-    if not isinstance(manifest.get("backbone_hash"), str):
-        raise StoreError(f"{folder}: manifest without backbone_hash; restore the version from a copy")
-    return manifest
-
-
-def _part(manifest: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
-    if not isinstance(manifest.get(key), dict):
-        raise StoreError(f"{folder}: manifest without {key}; restore the version from a copy")
-    return manifest[key]  # type: ignore[no-any-return]
-
-
-def _whole(values: Mapping[str, Any], key: str, path: Path) -> int:
-    value = values.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
-        raise StoreError(f"{path}: {key} is {value!r:.50}, not a whole number; restore the file from a copy")
-    return value
-
-
-def _checked_history(history: dict[str, Any], path: Path) -> dict[str, Any]:
-    """`history` if versions are told apart and one of them is active; raises StoreError otherwise."""
-    entries = history.get("versions")
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("metrics") or {}, dict) for entry in entries
-    ):
-        raise StoreError(f"{path}: versions are not a list of objects; restore the file from a copy")
-    active, numbers = _whole(history, "active_version", path), [_whole(entry, "version", path) for entry in entries]
-    if len(set(numbers)) != len(numbers) or active not in numbers:
-        raise StoreError(f"{path}: active_version {active} of versions {numbers}; restore the file from a copy")
-    return history
-
-
-def _nms_iou(manifest: Mapping[str, Any], folder: Path) -> float:
-    value = manifest.get("nms_iou", NMS_IOU)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= NMS_IOU:
-        raise StoreError(f"{folder}: nms_iou is {value!r:.50}, not above 0 and up to {NMS_IOU}; restore the version")
-    return value
-
-
-def _fits(manifest: Mapping[str, Any], release: Release, folder: Path) -> None:
-    """Raises MismatchError, both hashes named, on a head made for another backbone or front end."""
-    made_for = manifest["backbone_hash"]
-    if made_for != release.backbone_hash:
-        raise MismatchError(
-            f"{folder}: made for backbone {made_for}, the store has {release.backbone_hash}; retrain it"
-        )
-    contract = Contract.from_json(_part(manifest, "contract", folder))
-    if contract.hash != release.contract.hash:
-        raise MismatchError(
-            f"{folder}: made for front-end contract {contract.hash}, the store has {release.contract.hash}; retrain it"
-        )
+    return max([*known, *versions_in(folder)], default=0) + 1

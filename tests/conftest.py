@@ -6,7 +6,7 @@ import pytest
 
 from engine.registry import Store
 
-from .tiny_store import build_store, copy_store
+from .tiny_store import build_store, copy_store, small_store
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,15 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_models: Path, tmp_path: Path) -> Store:
     """A copy of it that a test may change; files by `overwrite`, never in place."""
     return copy_store(tiny_models, tmp_path / "models")
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of histories and files (see tiny_store.small_store), for reading only."""
+    return small_store(tmp_path_factory.mktemp("small") / "models").path
+
+
+@pytest.fixture
+def small(small_models: Path, tmp_path: Path) -> Store:
+    """A copy of it that a test may change."""
+    return copy_store(small_models, tmp_path / "small")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import registry
+from engine import folders
 from engine.engine import Engine
 from engine.errors import StoreError
 from engine.files import new_folder
@@ -63,11 +63,11 @@ def test_a_version_that_fails_while_it_is_filled_leaves_nothing(
     tiny: Store, signal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = tree(tiny.path)
-    monkeypatch.setattr(registry, "sha256", _disk_full)
+    monkeypatch.setattr(folders, "sha256", _disk_full)
     with pytest.raises(StoreError, match=r"v\d: cannot be written \(No space left on device\); check space"):
         publish(tiny, signal)
     assert tree(tiny.path) == before
-    assert not list(tiny.path.rglob(".*"))
+    assert not list(tiny.path.rglob(".new-*"))
     assert tiny.signals() == ("alpha", "beta")
 
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import registry
+from engine import reading
 from engine.contract import WIDEBAND
 from engine.engine import Engine
 from engine.errors import HydraError, MismatchError, StoreError
 from engine.files import MAX_JSON_BYTES, sha256
-from engine.heads import Snapshot
+from engine.folders import verified
 from engine.registry import Store
+from engine.snapshot import Snapshot
 
 from .tiny_store import BACKBONE_HASH, CONTRACT, add_head, copy_store, edit, overwrite, publish, tree
 
@@ -138,7 +139,7 @@ def test_a_file_with_other_bytes_than_its_manifest_says_is_refused_with_both_has
     data[-1] ^= 1
     overwrite(path, bytes(data))
     with pytest.raises(StoreError, match=rf"{file}: SHA-256 {sha256(path)} is not {expected}.*restore"):
-        registry.verified(path.parent, path.name)
+        verified(path.parent, path.name)
     with pytest.raises(StoreError, match=sha256(path)):
         Engine.open(tiny.path, threads=1)
 
@@ -188,7 +189,7 @@ def test_an_edited_contract_is_refused_with_both_hashes(tiny: Store) -> None:
 @pytest.mark.parametrize("head_type", ["compact9", "", None, ["full"], {"full": 1}])
 def test_an_unknown_head_type_is_refused(tiny: Store, head_type: Any) -> None:
     edit(tiny.path / "heads/alpha/v1/manifest.json", head_type=head_type)
-    with pytest.raises(StoreError, match=r"head type .* is not known, only full; update"):
+    with pytest.raises(StoreError, match=r"head type .* is not known, only full, compact; update"):
         tiny.snapshot()
 
 
@@ -241,7 +242,7 @@ def _spots(document: Any) -> Iterator[tuple[Any, Any]]:
 @pytest.fixture
 def light(tiny: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with weights of five bytes, which are not read: this is about what the JSON says."""
-    monkeypatch.setattr(registry, "read_weights", lambda path, head_type: {})
+    monkeypatch.setattr(reading, "read_weights", lambda path, head_type: {})
     for weights in tiny.path.glob("heads/*/v1/weights.safetensors"):
         overwrite(weights, b"light")
         edit(weights.with_name("manifest.json"), files={weights.name: sha256(weights)})

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from engine.anchors import STOCK
 from engine.contract import Contract
-from engine.heads import CELLS, DETECTIONS, FEATURES, FULL, IMAGE, MAX_DETECTIONS
+from engine.heads import CELLS, COMPACT, DETECTIONS, FEATURES, FULL, IMAGE, MAX_DETECTIONS
 from engine.registry import Store
 
 CONTRACT: Final = Contract(sample_rate_hz=1e6, capture_s=0.05)  # 50,000 samples, 23 frames: quick
@@ -86,6 +86,32 @@ def head_bytes(score: float, box: Box) -> bytes:
     tensors[SCORE_BIAS] = np.array([0, score], np.float32)
     tensors[BOX_BIAS] = np.array([0, 0, 0, 0, *box], np.float32)
     return save(tensors)
+
+
+def small_store(path: Path) -> Store:
+    """A store of two signals with compact heads, 100 kB each, whose graphs are no graphs: for histories and files."""
+    store = Store(path)
+    add_backbone(store)
+    for signal in ("alpha", "beta"):
+        add_compact(store, signal)
+    return store
+
+
+def add_backbone(store: Store, backbone_hash: str = BACKBONE_HASH) -> int:
+    files = {"backbone.onnx": b"no graph", "compact.onnx": b"no graph"}
+    manifest = {"backbone_hash": backbone_hash, "contract": CONTRACT.as_json()}
+    return store.add_backbone(files, manifest, {"source": backbone_hash})
+
+
+def add_compact(store: Store, signal: str, reason: str | None = "not better", **changes: Any) -> int:
+    """Publishes a version that is decided on, unless `reason` is None; `changes` go to its manifest."""
+    manifest = head_manifest(head_type="compact", **changes)
+    return store.add_head(signal, {"weights.safetensors": compact_bytes()}, manifest, {"promotion_reason": reason})
+
+
+@cache
+def compact_bytes() -> bytes:
+    return save({name: np.zeros(shape, np.float16) for name, shape in COMPACT.items()})
 
 
 @cache
