@@ -1,0 +1,41 @@
+"""Arbitration between heads: of detections of different signals on one burst, only the best is kept.
+
+Heads are trained one at a time and do not know of each other, so that two may claim one burst. What a head
+says twice is its own non-maximum suppression's affair and is left alone here.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .boxes import corners, iou
+from .detection import Detection
+from .errors import InputError
+
+MIN_IOU = 0.5  # overlap from which two detections are of one burst
+
+
+def arbitrate(detections: Iterable[Detection], min_iou: float = MIN_IOU) -> list[Detection]:
+    """`detections`, in their order, less those that overlap a better one of another signal with IoU >= `min_iou`.
+
+    Best score first; equal scores by name, place and version, so that the order given decides nothing. A
+    detection that was dropped drops no other. Raises InputError on a `min_iou` outside 0 < min_iou <= 1.
+    """
+    if not 0 < min_iou <= 1:
+        raise InputError(f"min_iou is {min_iou}; an overlap is above 0 and at most 1")
+    found = list(detections)
+    boxes = corners(np.array([_place(d) for d in found]))
+    signals = np.array([d.signal for d in found])
+    rivals = (iou(boxes, boxes) >= min_iou) & (signals[:, None] != signals)  # bool[N, N]
+    kept = np.zeros(len(found), bool)
+    for index in sorted(range(len(found)), key=lambda i: _rank(found[i])):
+        kept[index] = not (rivals[index] & kept).any()
+    return [detection for detection, stays in zip(found, kept, strict=True) if stays]
+
+
+def _place(detection: Detection) -> tuple[float, float, float, float]:
+    return detection.start_s, detection.stop_s, detection.low_hz, detection.high_hz
+
+
+def _rank(detection: Detection) -> tuple[float | str, ...]:
+    return -detection.score, detection.signal, *_place(detection), detection.version
