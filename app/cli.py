@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -19,12 +18,13 @@ from engine.engine import DEFAULT_THRESHOLD, Engine
 from engine.errors import HydraError, UnavailableError
 from engine.recording import Recording, open_recording
 
+from . import sample_commands, training_commands, version_commands
+from .consoles import complain, data_console, progress_console, say
 from .matching import matched_table
 
 app = typer.Typer(help="Find radio signals in IQ recordings.", no_args_is_help=True, pretty_exceptions_enable=False)
-# names of files and signals are printed as they are: no [markup], no :emoji:
-progress_console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-data_console = Console(markup=False, emoji=False, highlight=False)
+for commands in (sample_commands, training_commands, version_commands):
+    commands.register(app)
 
 Models = Annotated[Path, typer.Option("--models", help="The model store.")]
 
@@ -56,6 +56,7 @@ def detect(
     plot: Annotated[Path | None, typer.Option(help="Write the spectrogram with boxes to this PNG.")] = None,
     match: Annotated[bool, typer.Option("--match", help="Compare with the recording's own annotations.")] = False,
     device: Annotated[str, typer.Option(help="Where to compute; see `g20 devices`.")] = "auto",
+    arbitrate: Annotated[bool, typer.Option("--arbitrate", help="Of several heads on one burst keep the best.")] = False,
 ) -> None:
     """Find signals in recordings and print them."""
     if as_json and sigmf:
@@ -68,13 +69,15 @@ def detect(
     if wanted == []:
         raise typer.BadParameter(f"--signals {signals!r} names no signal")
     failed = False
-    with Engine.open(models, signals=wanted, device=device, threshold=threshold) as engine:
+    with Engine.open(
+        models, signals=wanted, device=device, threshold=threshold, arbitrate=arbitrate
+    ) as engine:
         for path in files:
             try:
                 recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
                 results = _results(engine, recording)
             except HydraError as error:
-                _complain(error)
+                complain(error)
                 failed = True
                 continue
             found = stitch(results)
@@ -97,10 +100,10 @@ def _results(engine: Engine, recording: Recording) -> list[Result]:
             results.append(result)
             bar.advance(task)
     for note in dict.fromkeys([*recording.notes, *(note for result in results for note in result.notes)]):
-        _say(f"{recording.path.name}: {note}")
+        say(f"{recording.path.name}: {note}")
     for result in results:
         if result.data_quality != "ok":
-            _say(f"{recording.path.name}: at {result.start_s:g} s the data are {result.data_quality}")
+            say(f"{recording.path.name}: at {result.start_s:g} s the data are {result.data_quality}")
     return results
 
 
@@ -116,7 +119,7 @@ def _print(
         data_console.print(_table(path, recording, found))
     total_ms = sum(sum(result.timings_ms.values()) for result in results)
     ran = ", ".join(results[0].ran_on.values()) if results else "nothing"
-    _say(f"{path.name}: detections: {len(found)}, captures: {len(results)}, {total_ms:.0f} ms on {ran}")
+    say(f"{path.name}: detections: {len(found)}, captures: {len(results)}, {total_ms:.0f} ms on {ran}")
 
 
 def _table(path: Path, recording: Recording, found: list[Detection]) -> Table:
@@ -139,7 +142,7 @@ def _plot(target: Path, engine: Engine, recording: Recording, found: list[Detect
         draw(target, engine.contract, recording, found)
     except OSError as error:
         raise UnavailableError(f"--plot {target}: cannot be written ({error.strerror or error})") from error
-    _say(f"wrote {target}")
+    say(f"wrote {target}")
 
 
 @app.command()
@@ -219,14 +222,6 @@ def _bar() -> Progress:
     )
 
 
-def _say(text: str) -> None:
-    progress_console.print(text, style="dim", soft_wrap=True)
-
-
-def _complain(error: Exception) -> None:
-    progress_console.print(" ".join(f"g20: {error}".splitlines()), style="red", soft_wrap=True)
-
-
 def main() -> None:
     """Runs the command line: 0 done, 1 something in the input was refused, 2 wrong use."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -234,13 +229,13 @@ def main() -> None:
     try:
         app()
     except HydraError as error:
-        _complain(error)
+        complain(error)
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        _complain(error)
+        complain(error)
         sys.exit(1)
 
 

@@ -55,4 +55,3 @@ def _is_length(value: object) -> bool:
 
 
 STOCK: Final = Anchors()  # torchvision's own, those of every legacy checkpoint
-THIN: Final = Anchors((16, 32, 64, 128, 256), (0.125, 1.0, 8.0))  # bursts are tall and narrow, carriers flat

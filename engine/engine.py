@@ -6,7 +6,7 @@ with Engine.open("models") as engine:
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from .arbitration import arbitrate
 from .contract import Contract
 from .detection import Detection, Result
 from .device import open_device
-from .errors import ClosedError, InputError
-from .graphs import read_graph
-from .heads import CELLS, DETECTIONS, FEATURES, IMAGE, TENSORS, Snapshot
-from .pipeline import Network, Slot, run
+from .errors import ClosedError, InputError, MismatchError
+from .loading import Loader
+from .pipeline import Frame, Network, Slot, find, run
 from .recording import Capture, Recording
 from .registry import Store
-from .samples import checked_center, checked_iq, checked_rate, checked_threshold, to_capture
-from .sessions.open import open_session
+from .samples import checked_center, checked_image, checked_iq, checked_rate, checked_threshold, to_capture
+from .snapshot import Snapshot
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -41,11 +41,15 @@ class Engine:
         device: str = "auto",
         threshold: float = DEFAULT_THRESHOLD,
         signals: tuple[str, ...] | None = None,
+        loader: Loader | None = None,
+        arbitrate: bool = False,
     ) -> None:
         self.contract = contract
         self.threshold = checked_threshold(threshold)
+        self.arbitrate = arbitrate
         self._store = store
         self._signals = signals
+        self._loader = loader
         self._network = network
         self._snapshot = snapshot
         self._slot = Slot(open_device(device))
@@ -62,29 +66,23 @@ class Engine:
         runtime: str = "auto",
         threads: int = 0,
         threshold: float = DEFAULT_THRESHOLD,
+        versions: Mapping[str, int] | None = None,
+        arbitrate: bool = False,
     ) -> "Engine":
         """Loads the backbone and the active heads of all signals, or of those named.
+
+        `versions` runs other versions of some signals than the active ones, to measure them. `arbitrate` leaves,
+        of detections of different signals on one burst, only the best-scored one.
 
         Raises StoreError when the store or a head is damaged or missing, UnavailableError on a device or
         runtime that is not here.
         """
         store = Store(models)
-        release = store.release()
         wanted = None if signals is None else tuple(signals)
-        snapshot = store.snapshot(wanted)
-        types = {head.head_type for head in snapshot.heads}
-        network = Network(
-            open_session(read_graph(release.file("backbone.onnx"), IMAGE, FEATURES), runtime, threads),
-            {
-                kind: open_session(
-                    read_graph(release.file(f"{kind}.onnx"), {**FEATURES, **CELLS, **TENSORS[kind]}, DETECTIONS),
-                    runtime,
-                    threads,
-                )
-                for kind in sorted(types)
-            },
-        )
-        return cls(store, release.contract, network, snapshot, device, threshold, wanted)
+        snapshot = store.snapshot(wanted, versions)
+        loader = Loader(store.release(), runtime, threads)
+        network = loader.network(snapshot)
+        return cls(store, loader.release.contract, network, snapshot, device, threshold, wanted, loader, arbitrate)
 
     def detect(
         self, iq: Any, *, sample_rate_hz: float, center_freq_hz: float | None = None, threshold: float | None = None
@@ -113,13 +111,44 @@ class Engine:
         for capture in recording.captures(self.contract):
             yield self._run(capture if centre is None else replace(capture, center_freq_hz=centre), threshold)
 
+    def detect_image(self, image: np.ndarray, *, threshold: float | None = None) -> tuple[Detection, ...]:
+        """The signals in one rendered capture, as training's samples hold it.
+
+        image: uint8[1024, 1024] or float32[1024, 1024] in 0..1, made by the front end of `contract`. Seconds count
+        from the capture's first sample, hertz from its centre. Raises InputError on anything else.
+        """
+        least = self.threshold if threshold is None else checked_threshold(threshold)
+        pixels = checked_image(image)
+        frame = Frame()
+        with self._turn:
+            self._check_open()
+            with np.errstate(all="ignore"):
+                find(pixels, self.contract, self._slot, self._network, self._snapshot, least, frame)
+        return tuple(self._arbitrated(frame.detections))
+
     def refresh(self) -> bool:
-        """Takes over what was promoted, rolled back or added in the store; whether anything changed."""
+        """Takes over what was promoted, rolled back or added in the store; whether anything changed.
+
+        Call it between frames, from any thread: what is new is loaded aside while frames go on.
+        """
         self._check_open()
-        if self._store is None or self._store.revision() == self._snapshot.revision:
+        if self._store is None or self._loader is None or self._store.revision() == self._snapshot.revision:
             return False
-        snapshot = self._store.snapshot(self._signals)  # made aside; the frame under way keeps its own
-        self._snapshot = snapshot
+        snapshot, release = self._store.snapshot(self._signals), self._store.release()
+        loader, have = self._loader, self._network
+        if loader.release != release:
+            if release.contract != self.contract:
+                raise MismatchError(
+                    f"{self._store.path} holds a backbone for front-end contract {release.contract.hash} now, this "
+                    f"engine runs {self.contract.hash}; open another with Engine.open"
+                )
+            loader, have = replace(loader, release=release), None
+        network = loader.network(snapshot, have)  # made aside; the frame under way keeps its own
+        with self._turn:
+            old, self._network, self._snapshot, self._loader = self._network, network, snapshot, loader
+        for session in old.sessions:
+            if session not in network.sessions:
+                session.close()
         return True
 
     @property
@@ -134,7 +163,7 @@ class Engine:
             snapshot = self._snapshot
             with np.errstate(all="ignore"):
                 frame = run(capture.iq, self.contract, self._slot, self._network, snapshot, least)
-        placed = (_placed(found, capture) for found in frame.detections)
+        placed = (_placed(found, capture) for found in self._arbitrated(frame.detections))
         return Result(
             detections=tuple(found for found in placed if found is not None),
             start_s=capture.start_s,
@@ -146,6 +175,9 @@ class Engine:
             revision=snapshot.revision,
             versions=snapshot.versions,
         )
+
+    def _arbitrated(self, found: list[Detection]) -> list[Detection]:
+        return arbitrate(found) if self.arbitrate else found
 
     def close(self) -> None:
         """Frees the graphs once the frame under way is out. Closing twice is fine."""

@@ -47,6 +47,18 @@ def read_graph(path: Path, inputs: Shapes | None = None, outputs: Shapes | None 
     return data
 
 
+def with_room(data: bytes, capacity: int, ports: Iterable[str]) -> bytes:
+    """The graph of compact heads with room for `capacity` of them: the first size of `ports`, inputs and outputs,
+    is another. Its operators take any number."""
+    model = onnx.load_model_from_string(data)
+    wanted = set(ports)
+    for port in (*model.graph.input, *model.graph.output):
+        if port.name in wanted:
+            port.type.tensor_type.shape.dim[0].dim_value = capacity
+    del model.graph.value_info[:]
+    return bytes(model.SerializeToString())
+
+
 def check_graph(model: onnx.ModelProto, inputs: Shapes | None = None, outputs: Shapes | None = None) -> None:
     """Raises GraphError on anything that a graph of ours does not hold; see the module's text."""
     _check_versions(model)

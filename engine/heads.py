@@ -11,16 +11,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from .anchors import Anchors
-from .contract import IMAGE_SIZE
+from .contract import IMAGE_SIZE, INPUT_SIZE
 from .errors import StoreError
 from .files import once
 
 CHANNELS: Final = 256
-FEATURES: Final = {
-    name: (1, CHANNELS, side, side)
-    for name, side in zip(("p2", "p3", "p4", "p5", "p6"), (200, 100, 50, 25, 13), strict=True)
-}
+STRIDES: Final = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}  # network pixels per cell
 IMAGE: Final = {"image": (1, 1, IMAGE_SIZE, IMAGE_SIZE)}
+PROPOSALS: Final = 512  # shared by all compact heads of a capture
+REGIONS: Final = {"regions": (PROPOSALS, 4)}  # what they are made of, image pixels; see `engine.regions`
+VECTOR: Final = 768  # values that describe a proposal
 MAX_DETECTIONS: Final = 100
 NMS_IOU: Final = 0.5  # of the graph; a head's manifest may ask for less
 CELLS: Final = {"cells": (5, 3, 4)}
@@ -41,7 +41,32 @@ FULL: Final = {
     "roi_heads.box_predictor.bbox_pred.weight": (8, 1024),
     "roi_heads.box_predictor.bbox_pred.bias": (8,),
 }
-TENSORS: Final[Mapping[str, Mapping[str, tuple[int, ...]]]] = {"full": FULL}  # by head type
+HIDDEN: Final = 64  # values between a compact head's two layers
+COMPACT: Final = {
+    "hidden.weight": (VECTOR, HIDDEN),
+    "hidden.bias": (1, HIDDEN),
+    "out.weight": (HIDDEN, 5),  # the score's logit and four box deltas
+    "out.bias": (1, 5),
+}
+TENSORS: Final[Mapping[str, Mapping[str, tuple[int, ...]]]] = {"full": FULL, "compact": COMPACT}  # by head type
+DESCRIBED: Final = {"proposals": (PROPOSALS, 4), "vectors": (PROPOSALS, VECTOR)}  # what all compact heads share
+
+
+BATCHED: Final = {"boxes": (1, PROPOSALS, 4), "scores": (1, PROPOSALS)}  # per head, of the graph of compact heads
+
+
+def batched(shapes: Mapping[str, tuple[int, ...]], count: int = 1) -> dict[str, tuple[int, ...]]:
+    """The shapes of `count` heads stacked."""
+    return {name: (count, *shape) for name, shape in shapes.items()}
+
+
+def feature_shapes(input_size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the backbone's outputs for a network input of so many rows and columns."""
+    rows, columns = input_size
+    return {name: (1, CHANNELS, -(-rows // stride), -(-columns // stride)) for name, stride in STRIDES.items()}
+
+
+FEATURES: Final = feature_shapes((INPUT_SIZE, INPUT_SIZE))  # of a legacy network
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,28 +76,14 @@ class Head:
     signal: str
     version: int
     head_type: str
-    anchors: Anchors
+    anchors: Anchors | None  # of a full head; a compact one has none
     weights: Mapping[str, np.ndarray] = field(repr=False)
     nms_iou: float = NMS_IOU  # detections of this head overlap each other by no more
 
     @property
     def feeds(self) -> dict[str, np.ndarray]:
-        """What the head type's graph takes beside the feature maps."""
-        return {"cells": self.anchors.cells(), **self.weights}
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that decides a frame's detections. Taken once a frame; a swap makes the next one aside."""
-
-    revision: int
-    backbone_version: int
-    backbone_hash: str
-    heads: tuple[Head, ...]
-
-    @property
-    def versions(self) -> dict[str, int]:
-        return {head.signal: head.version for head in self.heads}
+        """What the graph of full heads takes beside the feature maps."""
+        return {**({"cells": self.anchors.cells()} if self.anchors else {}), **self.weights}
 
 
 def read_weights(path: Path, head_type: str) -> dict[str, np.ndarray]:

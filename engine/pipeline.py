@@ -1,6 +1,9 @@
 """The whole way of a capture, top to bottom: IQ, image, feature maps, boxes, detections.
 
-    IQ complex64[n] -> power -> image [1, 1, 1024, 1024] -> p2..p6 -> per head: boxes, scores -> detections
+    IQ complex64[n] -> power -> image [1, 1, 1024, 1024] -> p2..p6
+    image -> regions; with p2..p6 -> proposals and vectors, once for all
+    -> compact heads, all as one batch -> boxes, scores -> detections
+    -> full heads, one after another  -> boxes, scores -> detections
 
 This is the only place that creates streams or waits on them.
 """
@@ -16,24 +19,32 @@ from .boxes import nms, to_physical
 from .contract import Contract
 from .detection import Detection
 from .device import Device, Stream
-from .heads import NMS_IOU, Head, Snapshot
+from .heads import MAX_DETECTIONS, NMS_IOU, Head
+from .regions import regions
 from .sessions.base import Session
-from .spectrogram import has_power, power_spectrum, to_image
+from .snapshot import Snapshot
+from .spectrogram import Array, has_power, power_spectrum, to_image
 
 
 @dataclass(frozen=True)
 class Network:
-    """The loaded graphs: one backbone, one graph per head type."""
+    """The loaded graphs: one backbone, one graph per head type in use, and what compact heads share."""
 
     backbone: Session
     heads: Mapping[str, Session]
+    shared: Session | None = None  # of compact heads
+    capacity: int = 0  # heads that the graph of compact heads has room for
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        return (self.backbone, *self.heads.values(), *filter(None, [self.shared]))
 
     @property
     def runtime(self) -> str:
         return self.backbone.runtime
 
     def close(self) -> None:
-        for session in (self.backbone, *self.heads.values()):
+        for session in self.sessions:
             session.close()
 
 
@@ -60,10 +71,18 @@ def run(
 ) -> Frame:
     """All detections of one capture, best first. iq: complex64[contract.capture_samples]."""
     frame = Frame()
+    image = front_end(iq, contract, slot, frame)
+    if image is not None:
+        find(image, contract, slot, network, snapshot, threshold, frame)
+    return frame
+
+
+def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> Array | None:
+    """float32[1024, 1024], or None (and frame.quality) where there is nothing to look at."""
     with _timed(frame, "upload"):
         if not np.isfinite(iq.view(np.float32)).all():
             frame.quality = "invalid"
-            return frame
+            return None
         samples = slot.device.upload(iq, slot.upload)
         slot.upload.record("samples")
     with _timed(frame, "front_end"):
@@ -71,22 +90,45 @@ def run(
         power = power_spectrum(samples, contract, slot.device.xp)
         if not has_power(power, contract):
             frame.quality = "silent"
-            return frame
-        image = to_image(power, contract, slot.device.xp)
+            return None
+        return to_image(power, contract, slot.device.xp)
+
+
+def find(
+    image: Array,
+    contract: Contract,
+    slot: Slot,
+    network: Network,
+    snapshot: Snapshot,
+    threshold: float,
+    frame: Frame,
+) -> None:
+    """All detections of one image float32[1024, 1024] into `frame`."""
     with _timed(frame, "backbone"):
         features = network.backbone.run({"image": image[None, None]})
+    heads, compact = snapshot.full, snapshot.compact
+    found: list[dict[str, np.ndarray]] = []
+    if compact.heads and network.shared is not None:
+        with _timed(frame, "regions"):
+            boxes = regions(image)
+        with _timed(frame, "shared"):
+            described = network.shared.run({"regions": boxes, **features})
+        with _timed(frame, "heads"):
+            batch = network.heads["compact"].run({**described, **compact.weights})
+            real = boxes[:, 2] > 0  # the rest is padding
+            heads = (*compact.heads, *heads)
+            found = [{name: array[place][real] for name, array in batch.items()} for place in range(len(compact.heads))]
     with _timed(frame, "heads"):
-        found = [network.heads[head.head_type].run({**features, **head.feeds}) for head in snapshot.heads]
+        found += [network.heads["full"].run({**features, **head.feeds}) for head in snapshot.full]
         slot.compute.record("found")
     with _timed(frame, "download"):
         slot.upload.wait("found")
         found = [{name: slot.device.download(a, slot.upload) for name, a in out.items()} for out in found]
         slot.upload.synchronise()
     with _timed(frame, "detections"):
-        for head, out in zip(snapshot.heads, found, strict=True):
+        for head, out in zip(heads, found, strict=True):
             frame.detections += _detections(head, out["boxes"], out["scores"], contract, threshold)
         frame.detections.sort(key=lambda d: (-d.score, d.start_s, d.low_hz, d.signal))
-    return frame
 
 
 def _detections(
@@ -96,8 +138,8 @@ def _detections(
     kept = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (scores >= threshold) & (scores > 0)
     kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores = boxes[kept], scores[kept]
-    if head.nms_iou < NMS_IOU:
-        apart = nms(boxes, scores, head.nms_iou)
+    if head.head_type == "compact" or head.nms_iou < NMS_IOU:  # the graph of full heads has done NMS_IOU itself
+        apart = nms(boxes, scores, head.nms_iou)[:MAX_DETECTIONS]
         boxes, scores = boxes[apart], scores[apart]
     for (start_s, stop_s, low_hz, high_hz), score in zip(
         to_physical(boxes, contract).tolist(), scores.tolist(), strict=True
@@ -111,4 +153,4 @@ def _timed(frame: Frame, stage: str) -> Iterator[None]:
     try:
         yield
     finally:
-        frame.timings_ms[stage] = (time.perf_counter() - start) * 1e3
+        frame.timings_ms[stage] = frame.timings_ms.get(stage, 0.0) + (time.perf_counter() - start) * 1e3

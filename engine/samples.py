@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .contract import Contract
+from .contract import IMAGE_SIZE, Contract
 from .errors import InputError
 from .resampling import MAX_RATE_HZ, rate_ratio, resample_by
 
@@ -33,6 +33,17 @@ def checked_iq(iq: Any) -> np.ndarray:
     if array.ndim != 1:
         raise InputError(f"iq has the shape {array.shape}; hand over one channel, complex[n]")
     return array
+
+
+def checked_image(image: Any) -> np.ndarray:
+    """float32[1024, 1024] in 0..1 of such an image, or of one in uint8. Raises InputError on anything else."""
+    if not isinstance(image, np.ndarray) or image.shape != (IMAGE_SIZE, IMAGE_SIZE):
+        raise InputError(f"image is {getattr(image, 'shape', type(image).__name__)}; hand over {IMAGE_SIZE} x {IMAGE_SIZE}")
+    if image.dtype == np.uint8:
+        return image.astype(np.float32) / np.float32(255)
+    if image.dtype != np.float32 or not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
+        raise InputError(f"image is {image.dtype}; hand over uint8, or float32 between 0 and 1")
+    return image
 
 
 def checked_rate(sample_rate_hz: Any) -> float:

@@ -1,6 +1,6 @@
-"""Torch to ONNX: the backbone with its weights inside, and the graph of full heads with weights as inputs.
+"""Torch to ONNX: backbone and shared layers with their weights inside, the graphs of heads with weights as inputs.
 
-Both have fixed shapes at every input and output. Weights are kept in 16 bits where that loses nothing.
+All have fixed shapes at every input and output. Weights are kept in 16 bits where that loses nothing.
 """
 
 import hashlib
@@ -16,35 +16,84 @@ from safetensors.numpy import save
 from torch import nn
 
 from engine.errors import GraphError
-from engine.graphs import check_graph
-from engine.heads import CELLS, DETECTIONS, FEATURES, FULL, IMAGE
+from engine.graphs import check_graph, with_room
+from engine.heads import BATCHED, CELLS, COMPACT, DESCRIBED, DETECTIONS, FULL, IMAGE, REGIONS, batched, feature_shapes
 from network.backbone import Backbone
+from network.compact import CompactHeads
 from network.detector import BACKBONE_PREFIX
-from network.heads import FullHead
+from network.heads import LEGACY_SIZE, FullHead, Size
+from network.shared import SharedLayers
 
 OPSET = 17
+LEAST_HALVED = 1024  # values; smaller tensors stay as they are
 
 
-def backbone_graph(tensors: Mapping[str, torch.Tensor]) -> bytes:
+def backbone_graph(tensors: Mapping[str, torch.Tensor], size: Size = LEGACY_SIZE) -> bytes:
     """image -> p2..p6 as a self-contained ONNX file. Its initialisers keep the state dict's names, so the
     torch backbone can be read back from it: see `backbone_tensors`."""
     # values that all differ, so that the exporter does not merge equal tensors; `bind` puts in the real ones
     template = {key: torch.rand(tensor.shape) for key, tensor in tensors.items()}
-    model = _export(Backbone(template), (torch.zeros(IMAGE["image"]),), ["image"], list(FEATURES), fold=False)
+    outputs = feature_shapes(size)
+    model = _export(Backbone(template, size), (torch.zeros(IMAGE["image"]),), ["image"], list(outputs), fold=False)
     bind(model, tensors)
-    check_graph(model, IMAGE, FEATURES)
+    check_graph(model, IMAGE, outputs)
     return model.SerializeToString()
 
 
-def full_head_graph() -> bytes:
-    """p2..p6, anchor cells and 14 weights -> boxes, scores: one graph for every full head."""
-    shapes = {**FEATURES, **CELLS, **FULL}
+def shared_graph(shared: SharedLayers) -> bytes:
+    """regions, p2..p6 -> proposals, vectors: what all compact heads share."""
+    shapes = {**REGIONS, **feature_shapes(shared.input_size)}
     inputs = tuple(torch.rand(shape) for shape in shapes.values())
-    model = _export(FullHead(), inputs, list(shapes), list(DETECTIONS), fold=True)
-    for port in model.graph.output:  # the padding makes the shapes fixed, which the exporter cannot see
-        port.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, DETECTIONS[port.name]))
+    model = _export(shared, inputs, list(shapes), list(DESCRIBED), fold=True)
+    _fix_outputs(model, DESCRIBED)
+    _halve(model)
+    check_graph(model, shapes, DESCRIBED)
+    return model.SerializeToString()
+
+
+def compact_heads_graph() -> bytes:
+    """proposals, vectors and the stacked weights -> boxes, scores; with room for one head, see `graphs.with_room`."""
+    traced = 3  # so that no dimension of size 1 is taken for granted
+    shapes = {**DESCRIBED, **{name: (traced, *shape) for name, shape in COMPACT.items()}}
+    inputs = tuple(torch.rand(shape) for shape in shapes.values())
+    model = _export(CompactHeads(), inputs, list(shapes), list(BATCHED), fold=True)
+    _fix_outputs(model, BATCHED)
+    data = with_room(model.SerializeToString(), 1, [*COMPACT, *BATCHED])
+    check_graph(onnx.load_model_from_string(data), {**DESCRIBED, **batched(COMPACT)}, BATCHED)
+    return data
+
+
+def full_head_graph(size: Size = LEGACY_SIZE) -> bytes:
+    """p2..p6, anchor cells and 14 weights -> boxes, scores: one graph for every full head."""
+    shapes = {**feature_shapes(size), **CELLS, **FULL}
+    inputs = tuple(torch.rand(shape) for shape in shapes.values())
+    model = _export(FullHead(size), inputs, list(shapes), list(DETECTIONS), fold=True)
+    _fix_outputs(model, DETECTIONS)
     check_graph(model, shapes, DETECTIONS)
     return model.SerializeToString()
+
+
+def _fix_outputs(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Padding makes the shapes fixed, which the exporter cannot see."""
+    for port in model.graph.output:
+        port.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, shapes[port.name]))
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Keeps large initialisers in 16 bits where that loses nothing, in place."""
+    for initializer in list(model.graph.initializer):
+        array = numpy_helper.to_array(initializer)
+        if array.dtype != np.float32 or array.size < LEAST_HALVED:
+            continue
+        half = smallest_exact(torch.from_numpy(array.copy()))
+        if half.dtype == np.float16:
+            model.graph.initializer.remove(initializer)
+            _add_half(model, initializer.name, half)
+
+
+def _add_half(model: onnx.ModelProto, name: str, half: np.ndarray) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(half, f"{name}.f16"))
+    model.graph.node.insert(0, helper.make_node("Cast", [f"{name}.f16"], [name], f"{name}.widen", to=TensorProto.FLOAT))
 
 
 def _export(
@@ -80,9 +129,7 @@ def bind(model: onnx.ModelProto, tensors: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         stored = smallest_exact(tensor)
         if stored.dtype == np.float16:
-            graph.initializer.append(numpy_helper.from_array(stored, f"{name}.f16"))
-            widen = helper.make_node("Cast", [f"{name}.f16"], [name], f"{name}.widen", to=TensorProto.FLOAT)
-            graph.node.insert(0, widen)
+            _add_half(model, name, stored)
         else:
             graph.initializer.append(numpy_helper.from_array(stored, name))
 

@@ -18,9 +18,10 @@ from engine.contract import IMAGE_SIZE, Contract
 from engine.detection import Result
 from engine.engine import Engine
 from engine.errors import InputError
-from engine.heads import MAX_DETECTIONS, NMS_IOU, Head, Snapshot
+from engine.heads import MAX_DETECTIONS, NMS_IOU, Head
 from engine.pipeline import Network
 from engine.sessions.scripted import ScriptedSession
+from engine.snapshot import Snapshot
 
 SHORT: Final = Contract(capture_s=0.01)  # 200,000 samples, 96 frames: quick
 RATE: Final = SHORT.sample_rate_hz

@@ -1,4 +1,4 @@
-"""Training: steps resume, a frozen backbone stays frozen, and measures count as they say."""
+"""Training the backbone and its proposer: runs resume, crops hold their boxes, cells answer for the right box."""
 
 import json
 from itertools import pairwise
@@ -8,84 +8,57 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from engine.errors import HydraError
-from network.checkpoint import read_checkpoint
-from network.detector import split
-from training import crops, detector
+from network.shared import deltas_to, moved
+from training import backbone
+from training.backbone import Settings, rate_at, train
 from training.crops import SceneImages, Shape
-from training.detector import Settings, legacy_checkpoint, rate_at, train
-from training.metrics import Judged, score
+from training.losses import NOTHING_IOU, SAMPLED, sampled_boxes, shared_losses
+from training.views import PLAIN, View, draw_views, seen, seen_boxes
 
-SMALL = Shape(96, 96, 2, 128)
+SMALL = Shape(128, 128, 2)
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four images of bright rectangles in each contract's folder, two labels."""
+    """Three images of bright rectangles in each contract's folder, two labels."""
     folder = tmp_path_factory.mktemp("scenes")
     rng = np.random.default_rng(0)
     for contract in ("wideband", "ism"):
         (folder / contract / "train").mkdir(parents=True)
-        for seed in range(4):
+        for seed in range(3):
             image = rng.integers(60, 90, (1024, 1024), dtype=np.uint8)
             boxes = np.array([[100, 200, 400, 420], [600, 500, 800, 900]], np.float32) + rng.integers(0, 60)
             for x_min, y_min, x_max, y_max in boxes.astype(int):
                 image[y_min:y_max, x_min:x_max] = 200
-            np.savez(
-                folder / contract / "train" / f"{seed:06d}.npz", image=image, boxes=boxes, labels=np.array(["a", "b"])
-            )
+            path = folder / contract / "train" / f"{seed:06d}.npz"
+            np.savez(path, image=image, boxes=boxes, labels=np.array(["a", "b"]))
     return folder
 
 
-@pytest.fixture(scope="module")
-def many(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A many-class run of two steps on small crops."""
-    run = tmp_path_factory.mktemp("runs") / "many"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detector, "SHAPES", {"wideband": ((SMALL, 1.0),), "ism": ((SMALL, 1.0),)})
-        train(scenes, run, ["a", "b"], Settings(steps=2, save_every=1))
-    return run
+@pytest.fixture(autouse=True)
+def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "SHAPES", {"wideband": ((SMALL, 1.0),), "ism": ((SMALL, 1.0),)})
 
 
-def test_a_run_goes_on_where_it_stopped(scenes: Path, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detector, "SHAPES", {"wideband": ((SMALL, 1.0),), "ism": ((SMALL, 1.0),)})
-    train(scenes, many, ["a", "b"], Settings(steps=3, save_every=1))
-    steps = [json.loads(line)["step"] for line in (many / "log.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3]
-    assert torch.load(many / "last.pt", weights_only=True)["step"] == 3
-
-
-def test_a_head_is_trained_without_moving_the_backbone(
-    scenes: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(detector, "HEAD_SHAPES", {"wideband": ((SMALL, 1.0),)})
-    train(scenes, tmp_path / "b", ["b"], Settings(steps=2, save_every=1), many)
-    legacy_checkpoint(tmp_path / "b", tmp_path / "b.pth")
-    before = torch.load(many / "last.pt", weights_only=True)["model"]
-    after = torch.load(tmp_path / "b" / "last.pt", weights_only=True)["model"]
-    frozen = [key for key in after if key.startswith("backbone.")]
-    assert len(frozen) == 116
-    assert all(torch.equal(before[key], after[key]) for key in frozen)
-    assert not torch.equal(before["roi_heads.box_head.fc6.weight"], after["roi_heads.box_head.fc6.weight"])
-    backbone, head = split(read_checkpoint(tmp_path / "b.pth"))  # as anyone's checkpoint
-    assert (len(backbone), len(head)) == (116, 14)
-    wide = [value for value in {**backbone, **head}.values() if value.ndim > 1]
-    assert all(torch.equal(value.half().float(), value) for value in wide)
+def test_a_run_goes_on_where_it_stopped(scenes: Path, tmp_path: Path) -> None:
+    for steps in (2, 3):
+        train(scenes, tmp_path, Settings(steps=steps, save_every=1))
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 3
 
 
 def test_a_loss_that_is_no_number_stops_the_run(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detector, "SHAPES", {"wideband": ((SMALL, 1.0),)})
-    real = detector.build
+    real = backbone.shared_losses
 
-    def broken(*arguments: Any) -> torch.nn.Module:
-        model = real(*arguments)
-        torch.nn.init.constant_(model.rpn.head.cls_logits.bias, float("nan"))
-        return model
+    def broken(*arguments: Any) -> dict[str, torch.Tensor]:
+        return {name: loss * float("nan") for name, loss in real(*arguments).items()}
 
-    monkeypatch.setattr(detector, "build", broken)
+    monkeypatch.setattr(backbone, "shared_losses", broken)
     with pytest.raises(HydraError, match=r"loss of step 0 is nan; .*smaller --learning-rate"):
-        train(scenes, tmp_path / "run", ["a", "b"], Settings(steps=2))
+        train(scenes, tmp_path / "run", Settings(steps=2))
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
@@ -94,59 +67,80 @@ def test_crops_hold_their_boxes(scenes: Path) -> None:
     rng = np.random.default_rng(2)
     for _ in range(20):
         pixels, targets = images.batch(SMALL, rng)
-        assert all(
-            image.shape == (3, 96, 96) and 0 <= float(image.min()) <= float(image.max()) <= 1 for image in pixels
-        )
-        for target in targets:
-            boxes = target["boxes"]
-            assert len(boxes) == len(target["labels"])
-            assert (boxes >= 0).all() and (boxes <= 96).all()
-            assert (boxes[:, 2:] - boxes[:, :2] > 1).all()
+        assert pixels.shape == (2, 1, 128, 128)
+        assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1
+        for truths, labels, regions in targets:
+            assert len(truths) == len(labels)
+            for boxes in (truths, regions):
+                assert (boxes >= 0).all() and (boxes <= 128).all()
+                assert (boxes[:, 2:] - boxes[:, :2] > 0).all()
 
 
-def test_unwanted_labels_are_background(scenes: Path) -> None:
-    images = SceneImages(scenes / "wideband" / "train", ["b"])
-    assert all(numbers.tolist() == [1] for _, _, numbers in images.items)
+def test_the_rate_warms_up_holds_and_falls_to_nothing() -> None:
+    settings = Settings(steps=1000, warm_up=50, decay_share=0.3)
+    rates = [rate_at(step, settings) for step in range(1001)]
+    assert all(before <= after for before, after in pairwise(rates[:50]))
+    assert set(rates[50:700]) == {1.0}
+    assert all(before >= after for before, after in pairwise(rates[700:]))
+    assert rates[-1] == 0
 
 
-def test_thin_labels_are_widened_around_their_middle() -> None:
-    wide = crops._at_least(np.array([[10.0, 0, 10.5, 50]]), 2.0)
-    assert wide.tolist() == [[9.25, 0, 11.25, 50]]
+def test_near_and_far_regions_are_learnt_from_and_not_too_many() -> None:
+    torch.manual_seed(0)
+    truth = torch.tensor([[10.0, 10, 60, 40]])
+    regions = torch.cat([truth + 1, torch.rand(300, 4) * 20 + torch.tensor([70.0, 70, 95, 95])])
+    boxes = sampled_boxes(regions, truth, (128, 128))
+    overlap = box_iou(boxes, truth)[:, 0]
+    assert len(boxes) == SAMPLED
+    assert (overlap > 0.5).any() and (overlap < NOTHING_IOU).any()
+    assert len(sampled_boxes(regions, truth[:0], (128, 128))) == SAMPLED
 
 
-def test_the_rate_warms_up_and_falls_to_nothing() -> None:
-    settings = Settings(steps=100, warm_up=10, decay_share=0.3)
-    rates = [rate_at(step, settings) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1) and rates[50] == 1.0 and rates[100] == 0.0
-    assert all(a >= b for a, b in pairwise(rates[50:]))
+def test_a_region_between_signal_and_nothing_is_not_asked_which_it_is() -> None:
+    truth, number = torch.tensor([[0.0, 0, 100, 100]]), torch.tensor([1])
+    half = torch.tensor([[0.0, 0, 100, 40]])  # an overlap of 0.4
+    for wrong in (torch.tensor([[9.0, 0, 0]]), torch.tensor([[0.0, 0, 9]])):
+        losses = shared_losses(torch.cat([wrong, torch.tensor([[0.0, 50, 0]])]), torch.cat([half, truth]), [torch.cat([half, truth])], [(truth, number)])
+        assert float(losses["type"]) < 1e-3
+        assert float(losses["edges"]) > 0
 
 
-def box(x: float) -> list[float]:
-    return [x, 0.0, x + 10.0, 10.0]
+def test_refinement_and_its_inverse_agree() -> None:
+    rng = np.random.default_rng(3)
+    corner = rng.uniform(0, 500, (50, 2))
+    boxes, targets = (
+        torch.from_numpy(np.hstack([corner, corner + rng.uniform(15, 150, (50, 2))]).astype(np.float32)) for _ in range(2)
+    )
+    assert torch.allclose(moved(boxes, deltas_to(boxes, targets)), targets, atol=1e-2)
 
 
-def test_each_truth_counts_once() -> None:
-    found = np.array([box(0), box(1), box(100)])
-    result = score([Judged(np.array([box(0), box(50)]), found, np.array([0.9, 0.8, 0.7]))])
-    assert (result.truths, result.found, result.hits) == (2, 3, 1)
-    assert result.precision == pytest.approx(1 / 3) and result.recall == 0.5
-    assert result.f1 == pytest.approx(2 / 5)
-    assert result.average_precision == pytest.approx(0.5)
+def test_views_follow_from_their_seed_and_begin_with_the_plain_one() -> None:
+    assert draw_views(6, 4) == draw_views(6, 4)
+    assert draw_views(6, 4) != draw_views(6, 5)
+    assert draw_views(6, 4)[0] == PLAIN
+    image = np.random.default_rng(0).integers(0, 255, (1024, 1024)).astype(np.uint8)
+    assert seen(image, PLAIN) is image
+    view = View(100, 200, -2.0, -30.0, 7)
+    assert np.array_equal(seen(image, view), seen(image, view))
 
 
-def test_low_scores_count_for_ap_alone() -> None:
-    result = score([Judged(np.array([box(0)]), np.array([box(0)]), np.array([0.3]))])
-    assert (result.found, result.hits) == (0, 0)
-    assert result.average_precision == pytest.approx(1.0)
+@pytest.mark.parametrize("right, down", [(0, 0), (30, 500), (900, 10), (1000, 1000)])
+def test_boxes_move_with_the_image(right: int, down: int) -> None:
+    image = np.zeros((1024, 1024), np.uint8)
+    image[100:300, 50:150] = 200
+    view = View(right, down)
+    shown, boxes = seen(image, view), seen_boxes(np.array([[50, 100, 150, 300]], np.float32), view)
+    covered = np.zeros_like(shown, bool)
+    for x_min, y_min, x_max, y_max in boxes.astype(int):
+        covered[y_min:y_max, x_min:x_max] = True
+    assert not (covered & (shown == 0)).any()
+    assert covered.sum() >= 0.5 * (shown > 0).sum()  # pieces too small to be told are left out
 
 
-def test_ap_is_the_area_under_monotonic_precision() -> None:
-    truth = np.array([box(0), box(50), box(100)])
-    found = np.array([box(0), box(200), box(50)])  # right, wrong, right
-    result = score([Judged(truth, found, np.array([0.9, 0.8, 0.7]))])
-    assert result.average_precision == pytest.approx((1.0 + 2 / 3) / 3)
+def test_noise_raises_the_floor_and_leaves_what_is_far_above() -> None:
+    image = np.full((1024, 1024), 20, np.uint8)
+    image[:, :500] = 250
+    shown = seen(image, View(noise_db=-30.0, seed=1)).astype(float)
+    assert shown[:, 600:].mean() > 100
+    assert abs(shown[:, :400].mean() - 250) < 3
 
-
-def test_nothing_to_find_has_no_recall() -> None:
-    result = score([Judged(np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0))])
-    assert np.isnan(result.recall) and np.isnan(result.f1) and np.isnan(result.average_precision)

@@ -29,7 +29,7 @@ from .scenes import Scene, SceneSettings, compose, native
 log = logging.getLogger(__name__)
 
 SIDES = ("train", "validation")
-NATIVE_SHARE = 0.15  # of scenes that are a recording as it is
+NATIVE_SHARE = 0.25  # of scenes that are a recording as it is
 WIDTHS_HZ = {"wideband": (0.3e6, 19e6), "ism": (2e3, 0.5e6)}  # of a recording's widest signal
 GENERATED_VALIDATION = 5  # every fifth generated burst is for validation only
 
@@ -43,22 +43,25 @@ class Sources:
 
 
 @lru_cache(maxsize=1)
-def sources(recordings: Path, generated: Path | None, contract_name: str, side: str) -> Sources:
-    """Bursts and whole recordings of one side. A recording with foreign signals in it is not used whole."""
+def sources(
+    recordings: Path, generated: Path | None, contract_name: str, side: str, without: tuple[str, ...] = ()
+) -> Sources:
+    """Bursts and whole recordings of one side, less those of the labels `without`. A recording with foreign
+    signals in it is not used whole."""
     contract = CONTRACTS[contract_name]
     paths = split_recordings(sorted(recordings.glob("*/*.sigmf-meta")))[SIDES.index(side)]
     bursts: list[Burst] = []
     whole: list[Path] = []
     for path in paths:
-        if fits(path, contract_name):
+        labels = {note.label for note in open_recording(path).annotations}
+        if fits(path, contract_name) and not labels & set(without):
             bursts += cut_bursts(path, contract)
-            labels = {note.label for note in open_recording(path).annotations}
             if not labels & {"other"}:
                 whole.append(path)
     files = sorted((generated / contract_name).glob("*/*.npz")) if generated else []
     held_out = side == "validation"
     bursts += [load_burst(path) for path in files if (int(path.stem) % GENERATED_VALIDATION == 0) == held_out]
-    return Sources(tuple(bursts), tuple(whole))
+    return Sources(tuple(burst for burst in bursts if burst.label not in without), tuple(whole))
 
 
 def fits(path: Path, contract_name: str) -> bool:
@@ -99,6 +102,7 @@ def render(
     contract_name: str,
     side: str,
     favour: str | None,
+    without: tuple[str, ...] = (),
 ) -> None:
     """One scene to `out`/`seed`.npz, unless it is there already."""
     target = out / f"{seed:06d}.npz"
@@ -107,7 +111,10 @@ def render(
     contract = CONTRACTS[contract_name]
     try:
         scene = make_scene(
-            sources(recordings, generated, contract_name, side), contract, seed, SceneSettings(favour=favour)
+            sources(recordings, generated, contract_name, side, without),
+            contract,
+            seed,
+            SceneSettings(favour=favour),
         )
     except HydraError:
         log.exception("scene %d", seed)
@@ -127,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--favour", help="a label that every third burst has")
+    parser.add_argument("--without", action="append", default=[], metavar="LABEL", help="leave this label out")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
     out = options.out / options.contract / options.side
@@ -139,8 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         contract_name=options.contract,
         side=options.side,
         favour=options.favour,
+        without=tuple(options.without),
     )
-    sources(options.recordings, options.generated, options.contract, options.side)  # loaded once, shared by fork
+    sources(options.recordings, options.generated, options.contract, options.side, tuple(options.without))  # loaded once, shared by fork
     seeds = range(options.seed, options.seed + options.count)
     with ProcessPoolExecutor(options.processes) as pool:
         for _ in tqdm(pool.map(one, seeds), total=len(seeds), unit="scene"):

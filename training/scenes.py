@@ -77,7 +77,8 @@ def compose(contract: Contract, bursts: Sequence[Burst], seed: int, settings: Sc
 
 def native(contract: Contract, path: Path, seed: int) -> Scene:
     """A random stretch of a recording as it is, brought to the contract's rate and, where it is narrower than
-    the contract's band, moved in frequency; every second time with noise over the empty rest of the band."""
+    the contract's band, moved in frequency; every second time from the capture's start on, as a recording is
+    read; every second time with noise over the empty rest of the band."""
     rng = np.random.default_rng(seed)
     recording = open_recording(path)
     rate = recording.sample_rate_hz
@@ -91,7 +92,7 @@ def native(contract: Contract, path: Path, seed: int) -> Scene:
         density = np.quantile(np.abs(np.fft.fft(iq[: min(len(iq), 1 << 16)])) ** 2, 0.3) / min(len(iq), 1 << 16)
         iq = iq + np.float32(np.sqrt(density * 10 ** rng.uniform(-0.5, 1.0) + 1e-12)) * _noise(len(iq), rng)
     padded = np.zeros(contract.capture_samples, np.complex64)
-    at = int(rng.integers(0, contract.capture_samples - len(iq) + 1))
+    at = int(rng.integers(0, contract.capture_samples - len(iq) + 1)) if rng.random() < 0.5 else 0
     padded[at : at + len(iq)] = iq
     offset_s = at / contract.sample_rate_hz - first / rate
     centre_hz = (recording.center_freq_hz or 0.0) - moved_hz

@@ -1,0 +1,70 @@
+"""All heads that one frame uses. The compact ones go as one batch: their weights stacked `[N, ...]` and fed to one graph.
+
+The graph has room for `capacity` heads; empty places hold zeros that score nothing. So a head that comes, goes or
+is replaced is a slice of arrays and nothing is built, until there are more heads than places: then the graph, which
+holds no weights and is small, is loaded once more with twice the room.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from .heads import COMPACT, Head, batched
+
+LEAST_CAPACITY: Final = 16
+NOTHING: Final = -30.0  # logit of an empty place
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The compact heads of a snapshot, in order, and their weights float32[capacity, ...]."""
+
+    heads: tuple[Head, ...]
+    weights: dict[str, np.ndarray]
+
+    @property
+    def capacity(self) -> int:
+        return len(next(iter(self.weights.values())))
+
+
+def capacity_for(count: int) -> int:
+    """Places for `count` heads: a power of two, 16 at least."""
+    return max(LEAST_CAPACITY, 1 << max(0, count - 1).bit_length())
+
+
+def stack(heads: Sequence[Head]) -> Stack:
+    """The compact ones among `heads`, stacked."""
+    compact = tuple(head for head in heads if head.head_type == "compact")
+    capacity = capacity_for(len(compact))
+    weights = {name: np.zeros(shape, np.float32) for name, shape in batched(COMPACT, capacity).items()}
+    weights["out.bias"][len(compact) :, :, 0] = NOTHING
+    for place, head in enumerate(compact):
+        for name, tensor in head.weights.items():
+            weights[name][place] = tensor
+    return Stack(compact, weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """All that decides a frame's detections. Taken once a frame; a swap makes the next one aside."""
+
+    revision: int
+    backbone_version: int
+    backbone_hash: str
+    heads: tuple[Head, ...]
+
+    @cached_property
+    def compact(self) -> Stack:
+        """The compact heads, stacked."""
+        return stack(self.heads)
+
+    @cached_property
+    def full(self) -> tuple[Head, ...]:
+        return tuple(head for head in self.heads if head.head_type == "full")
+
+    @property
+    def versions(self) -> dict[str, int]:
+        return {head.signal: head.version for head in self.heads}

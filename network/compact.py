@@ -1,0 +1,39 @@
+"""The compact head: two private layers on the vectors that all compact heads share, N heads as one batch."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from engine.contract import IMAGE_SIZE
+from engine.heads import COMPACT
+
+from .shared import moved
+
+KEYS = tuple(COMPACT)
+
+
+class CompactHeads(nn.Module):
+    """forward(proposals, vectors, *stacked weights) -> boxes, scores; see `compact_heads`."""
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return compact_heads(inputs[0], inputs[1], dict(zip(KEYS, inputs[2:], strict=True)))
+
+
+def compact_heads(
+    proposals: torch.Tensor, vectors: torch.Tensor, weights: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What every head says of every proposal.
+
+    proposals: float32[K, 4] in image pixels (1024 x 1024). vectors: float32[K, VECTOR]. weights: the tensors of
+    `engine.heads.COMPACT`, stacked [N, ...]. Returns boxes float32[N, K, 4] and scores float32[N, K]; overlapping ones are
+    for the caller to thin out.
+    """
+    logits, deltas = raw(vectors, weights)
+    return moved(proposals, deltas).clamp(0, IMAGE_SIZE), torch.sigmoid(logits)
+
+
+def raw(vectors: torch.Tensor, weights: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Score logits [N, K] and box deltas [N, K, 4] of vectors [K, VECTOR]."""
+    hidden = functional.relu(torch.matmul(vectors, weights["hidden.weight"]) + weights["hidden.bias"])
+    out = torch.matmul(hidden, weights["out.weight"]) + weights["out.bias"]
+    return out[..., 0], out[..., 1:]

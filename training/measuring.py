@@ -1,0 +1,65 @@
+"""How good heads are, measured as they will run: exported, through the engine, on whole validation samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engine.boxes import to_physical
+from engine.engine import Engine
+from engine.heads import Head
+from engine.loading import Loader
+from engine.registry import Release
+from engine.snapshot import Snapshot
+
+from .metrics import Evaluated, evaluate
+from .promotion import Measured
+from .report import SignalReport
+from .samples import Sample
+from .scenes import Truth
+
+SCORE_FROM: Final = 0.05  # the least that average precision sees
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One head on one validation set."""
+
+    report: SignalReport
+    measured: Measured
+
+    def operating_point(self) -> dict[str, Any]:
+        """What a version's history keeps."""
+        found = self.report.as_json()
+        return {"f1_score": found["f1"], "precision": found["precision"], "recall": found["recall"]}
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.report.as_json(), "samples": list(self.measured.sample_ids)}
+
+
+def measure(release: Release, heads: Sequence[Head], samples: Sequence[Sample]) -> dict[int, Measurement]:
+    """Versions of one signal's head on the same samples, all in one pass; by version."""
+    signal = heads[0].signal
+    snapshot = Snapshot(0, release.version, release.backbone_hash, tuple(heads))
+    network = Loader(release).network(snapshot)
+    images: dict[int, list[Evaluated]] = {head.version: [] for head in heads}
+    with Engine(None, release.contract, network, snapshot, threshold=SCORE_FROM) as engine:
+        for sample in samples:
+            found = engine.detect_image(sample.image())
+            for version, evaluated in images.items():
+                ours = [detection for detection in found if detection.version == version]
+                evaluated.append(Evaluated(sample.sample_id, sample.contract, truths(sample), ours))
+    ids = tuple(sample.sample_id for sample in samples)
+    measured = {}
+    for version, evaluated in images.items():
+        report = evaluate(evaluated, [signal]).signals[signal]
+        scores = report.scores
+        measured[version] = Measurement(
+            report, Measured(scores.f1, scores.precision, scores.recall, report.per_image, ids)
+        )
+    return measured
+
+
+def truths(sample: Sample) -> list[Truth]:
+    """All that is labelled in a sample, in seconds from its start and hertz from its centre."""
+    edges = [[box.x_min, box.y_min, box.x_max, box.y_max] for box in sample.boxes]
+    return [Truth(box.label, *row) for box, row in zip(sample.boxes, to_physical(edges, sample.contract).tolist(), strict=True)]

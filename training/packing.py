@@ -1,0 +1,64 @@
+"""Rendered scenes as samples: how the shipped packs get theirs.
+
+    python -m training.packing SCENES DATA --contract wideband --signals wifi_ofdm,lte_tdd --train 60 --validation 30
+
+Scenes of the training side become samples for training, those of the validation side, which are made of other
+recordings, samples for validation. Of a signal with a single recording there are no such scenes: then the training
+side's are split, and the validation is not independent. After that it is `g20 train` as for anybody.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.contract import CONTRACTS, Contract
+
+from .render import SIDES
+from .samples import Box, SampleStore
+
+Scene = tuple[str, np.ndarray, list[Box]]  # name, image uint8[1024, 1024], all that is labelled
+
+
+def scenes(folder: Path) -> Iterator[Scene]:
+    for path in sorted(folder.glob("[0-9]*.npz")):
+        with np.load(path, allow_pickle=False) as stored:
+            boxes = [Box(*map(float, row), str(label)) for row, label in zip(stored["boxes"], stored["labels"], strict=True)]
+            yield path.stem, stored["image"], boxes
+
+
+def add(store: SampleStore, folder: Path, contract: Contract, wanted: dict[str, dict[str, int]]) -> None:
+    """Adds scenes until every signal has as many as `wanted[side][signal]`, or there are no more."""
+    held_out: set[str] = set()  # signals that validation scenes hold
+    for side in reversed(SIDES):
+        left = dict(wanted[side])
+        for name, image, boxes in tqdm(list(scenes(folder / side)), desc=f"{folder.name} {side}", unit="scene"):
+            if side == "validation":
+                held_out |= {box.label for box in boxes}
+            labels = {box.label for box in boxes}
+            for signal in sorted(labels & {signal for signal, count in left.items() if count > 0}):
+                left[signal] -= 1
+                store.add(
+                    signal, image, boxes, contract=contract, source_capture=f"{folder.name}-{side}-{name}",
+                    created_by="training.packing", side=side if signal in held_out else None,
+                )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenes", type=Path, help="folder that training.render wrote")
+    parser.add_argument("data", type=Path, help="where samples are kept")
+    parser.add_argument("--contract", choices=sorted(CONTRACTS), required=True)
+    parser.add_argument("--signals", required=True, help="separated by commas")
+    parser.add_argument("--train", type=int, default=60, help="scenes of each signal")
+    parser.add_argument("--validation", type=int, default=30)
+    options = parser.parse_args(arguments)
+    signals = options.signals.split(",")
+    wanted = {side: dict.fromkeys(signals, count) for side, count in zip(SIDES, (options.train, options.validation), strict=True)}
+    add(SampleStore(options.data), options.scenes / options.contract, CONTRACTS[options.contract], wanted)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""A finished backbone run as a release in a store.
+
+    python -m training.release RUN MODELS --scenes SCENES --contract wideband
+
+Weights are rounded to 16 bits first, so that what is certified is what is stored; graphs are written and held against
+torch on rendered scenes; and the bank is filled: vectors of what the backbone's training scenes hold, by label.
+"""
+
+import argparse
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from engine.boxes import iou
+from engine.contract import CONTRACTS
+from engine.errors import HydraError
+from engine.regions import regions
+from engine.registry import Store
+from engine.sessions.open import open_session
+from export.certificate import Certificate, Found, certify
+from export.to_onnx import backbone_graph, compact_heads_graph, full_head_graph, shared_graph, tensors_hash
+from network.backbone import Backbone
+from network.detector import BACKBONE_PREFIX, Tensors, freeze_norms
+from network.shared import INPUT_SIZE, SharedLayers
+
+from .features import BACKGROUND, BANK, bank_file
+
+ARCHITECTURE: Final = "torchvision resnet_fpn_backbone resnet18, FrozenBatchNorm, and shared layers of compact heads"
+CERTIFIED: Final = 12  # scenes
+BANK_SCENES: Final = 250
+BANK_EACH: Final = 60  # vectors of a label
+BANK_BACKGROUND: Final = 1200
+BANK_IOU: Final = 0.6  # from here on a proposal is its truth's
+BACKGROUND_IOU: Final = 0.15  # and up to here it is nothing
+
+
+def parts(run: Path) -> tuple[Tensors, SharedLayers]:
+    """Backbone tensors (under the names of a legacy checkpoint) and shared of a run, as they are to be stored."""
+    state = freeze_norms(torch.load(run / "last.pt", weights_only=True)["model"])
+    rounded = {key: value.half().float() if value.ndim > 1 else value for key, value in state.items()}
+    backbone = {key: value for key, value in rounded.items() if key.startswith(BACKBONE_PREFIX)}
+    shared = SharedLayers(INPUT_SIZE)
+    prefix = "shared."
+    shared.load_state_dict({k.removeprefix(prefix): v for k, v in rounded.items() if k.startswith(prefix)})
+    return backbone, shared.eval().requires_grad_(False)
+
+
+def publish(run: Path, store: Store, scenes: Path, contract_name: str, notes: str) -> int:
+    """Writes, certifies and publishes a release; returns its version. Raises HydraError where ONNX and torch differ."""
+    contract = CONTRACTS[contract_name]
+    tensors, shared = parts(run)
+    files = {
+        "backbone.onnx": backbone_graph(tensors, INPUT_SIZE),
+        "shared.onnx": shared_graph(shared),
+        "compact.onnx": compact_heads_graph(),
+        "full.onnx": full_head_graph(INPUT_SIZE),
+    }
+    paths = sorted((scenes / contract_name / "train").glob("[0-9]*.npz"))
+    certificate, bank = _look(files, tensors, shared, paths)
+    if not certificate.passed:
+        raise HydraError(f"{run}: the ONNX files find something else than torch: {certificate}; nothing was written")
+    files["certificate.json"] = json.dumps(certificate.as_json(), indent=2).encode()
+    files[BANK] = bank_file(bank)
+    fingerprint = tensors_hash({**tensors, **{f"shared.{k}": v for k, v in shared.state_dict().items()}})
+    manifest = {"backbone_hash": fingerprint, "contract": contract.as_json(), "input_size": list(INPUT_SIZE)}
+    info = {
+        "source": run.name,
+        "architecture": ARCHITECTURE,
+        "input_size": list(INPUT_SIZE),
+        "feature_channels": 256,
+        "original_model_hash": hashlib.sha256((run / "last.pt").read_bytes()).hexdigest(),
+        "notes": notes,
+    }
+    return store.add_backbone(files, manifest, info)
+
+
+def _look(
+    files: dict[str, bytes], tensors: Tensors, shared: SharedLayers, paths: Sequence[Path]
+) -> tuple[Certificate, dict[str, np.ndarray]]:
+    """The certificate over the first scenes, and the bank over many."""
+    backbone, layers = open_session(files["backbone.onnx"]), open_session(files["shared.onnx"])
+    reference = Backbone(tensors, INPUT_SIZE)
+    pairs: list[tuple[Found, Found]] = []
+    bank: dict[str, list[np.ndarray]] = defaultdict(list)
+    for number, path in enumerate(tqdm(paths[:BANK_SCENES], desc="scenes", unit="scene")):
+        with np.load(path, allow_pickle=False) as stored:
+            image, boxes, labels = stored["image"].astype(np.float32) / 255, stored["boxes"], stored["labels"]
+        boxes_seen = regions(image)
+        found = layers.run({"regions": boxes_seen, **backbone.run({"image": image[None, None]})})
+        count = int((boxes_seen[:, 2] > 0).sum())
+        found = {name: array[:count] for name, array in found.items()}
+        if number < CERTIFIED:
+            with torch.no_grad():
+                ours = shared(torch.from_numpy(boxes_seen), *reference(torch.from_numpy(image)[None, None]))
+            flat = np.full(count, 0.9, np.float32)  # the shared part gives no scores: every box counts
+            pairs.append((Found(ours[0].numpy()[:count], flat), Found(found["proposals"], flat)))
+        for label, vectors in _rows(found, boxes, labels):
+            bank[label].append(vectors)
+    for session in (backbone, layers):
+        session.close()
+    rng = np.random.default_rng(0)
+    picked = {label: _some(np.concatenate(rows), label, rng) for label, rows in bank.items()}
+    return certify("torch CPU, fp32", backbone.runtime, pairs), picked
+
+
+def _rows(found: dict[str, np.ndarray], boxes: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Vectors of one scene by label; those of nothing under BACKGROUND."""
+    vectors = found["vectors"].astype(np.float16)
+    if not len(boxes):
+        yield BACKGROUND, vectors[:8]
+        return
+    overlap = iou(found["proposals"], boxes)
+    best, owner = overlap.max(axis=1), overlap.argmax(axis=1)
+    for index in np.flatnonzero(best >= BANK_IOU):
+        yield str(labels[owner[index]]), vectors[index : index + 1]
+    yield BACKGROUND, vectors[best <= BACKGROUND_IOU][:8]  # the likeliest come first
+
+
+def _some(rows: np.ndarray, label: str, rng: np.random.Generator) -> np.ndarray:
+    most = BANK_BACKGROUND if label == BACKGROUND else BANK_EACH
+    return rows[rng.permutation(len(rows))[:most]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder that training.backbone wrote")
+    parser.add_argument("models", type=Path)
+    parser.add_argument("--scenes", type=Path, required=True, help="folder that training.render wrote")
+    parser.add_argument("--contract", choices=sorted(CONTRACTS), default="wideband")
+    parser.add_argument("--notes", default="")
+    options = parser.parse_args(arguments)
+    publish(options.run, Store(options.models), options.scenes, options.contract, options.notes)
+
+
+if __name__ == "__main__":
+    main()

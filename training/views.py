@@ -1,0 +1,66 @@
+"""Views of a sample: the same window moved in time and frequency, louder or softer, with more noise.
+
+A signal is where and as loud as it happens to be; a head must not learn that it was at 2.437 GHz in one recording.
+Views are made on the image, by its seed alone, so that features of each can be computed once and kept.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.contract import IMAGE_SIZE, RANGE_DB
+
+MIN_SEEN = 0.25  # of a box that the image's border has cut, or the piece is no label
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is changed. Pixels are moved cyclically; levels are in dB."""
+
+    right: int = 0
+    down: int = 0
+    level_db: float = 0.0  # what is added to every pixel
+    noise_db: float | None = None  # level of added noise below the image's top
+    seed: int = 0
+
+
+PLAIN = View()
+
+
+def draw_views(count: int, seed: int) -> list[View]:
+    """The plain view and `count` - 1 random ones."""
+    rng = np.random.default_rng(seed)
+    views = [PLAIN]
+    for number in range(1, count):
+        noise_db = float(rng.uniform(-55, -15)) if rng.random() < 0.5 else None
+        right, down = (int(step) for step in rng.integers(0, IMAGE_SIZE, 2))
+        views.append(View(right, down, float(rng.uniform(-6, 3)), noise_db, seed + number))
+    return views
+
+
+def seen(image: np.ndarray, view: View) -> np.ndarray:
+    """uint8[1024, 1024] as `view` shows it."""
+    if view == PLAIN:
+        return image
+    moved = np.roll(image, (view.down, view.right), axis=(0, 1)).astype(np.float32) * (RANGE_DB / 255)
+    if view.noise_db is not None:
+        rng = np.random.default_rng(view.seed)
+        # power of complex Gaussian noise is exponential; two neighbouring bins of four are averaged in dB
+        power = rng.exponential(size=(2, *image.shape)).astype(np.float32)
+        noise = 10 * np.log10(power + 1e-6).mean(axis=0) + (RANGE_DB + view.noise_db)
+        moved = 10 * np.log10(10 ** (moved / 10) + 10 ** (noise / 10))
+    return np.round((moved + view.level_db).clip(0, RANGE_DB) * (255 / RANGE_DB)).astype(np.uint8)
+
+
+def seen_boxes(boxes: np.ndarray, view: View) -> np.ndarray:
+    """float32[N, 4] pixel boxes as `view` shows them: float32[M, 4], those that cross a border in pieces."""
+    pieces = boxes + np.array([view.right, view.down] * 2, np.float32)
+    pieces = np.concatenate([pieces - shift for shift in _wraps()])
+    clipped = pieces.clip(0, IMAGE_SIZE)
+    whole, kept = pieces[:, 2:] - pieces[:, :2], clipped[:, 2:] - clipped[:, :2]
+    share = np.prod(kept, axis=1) / np.maximum(np.prod(whole, axis=1), 1e-9)
+    return clipped[share >= MIN_SEEN].astype(np.float32)
+
+
+def _wraps() -> list[np.ndarray]:
+    return [np.array([x, y, x, y], np.float32) * IMAGE_SIZE for x in (0, 1) for y in (0, 1)]
