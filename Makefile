@@ -1,10 +1,12 @@
 # make detect   a virtual environment with the base install, then detection on a demonstration recording
 # make test     a virtual environment with all that tests need, checks and tests
+# make train    a new signal from five recordings, in a store of its own: the day that the README tells
 PYTHON ?= python3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+G20 = ../../.venv-dev/bin/g20
 DEMO = out/demo.sigmf-meta
 
-.PHONY: detect test check clean
+.PHONY: detect test train clean
 
 detect: .venv/ready
 	mkdir -p out
@@ -14,6 +16,12 @@ detect: .venv/ready
 test: .venv-dev/ready
 	scripts/check
 	.venv-dev/bin/python -m pytest
+
+train: .venv-dev/ready
+	rm -rf out/day && mkdir -p out/day && cp -r models out/day/models
+	.venv-dev/bin/python scripts/make_new_signal.py out/day/rec
+	cd out/day && $(G20) samples add steps rec/steps_[1-5].sigmf-meta && $(G20) train steps && \
+	$(G20) versions steps && $(G20) detect rec/steps_6.sigmf-meta --signals steps --match
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -56,7 +56,9 @@ def detect(
     plot: Annotated[Path | None, typer.Option(help="Write the spectrogram with boxes to this PNG.")] = None,
     match: Annotated[bool, typer.Option("--match", help="Compare with the recording's own annotations.")] = False,
     device: Annotated[str, typer.Option(help="Where to compute; see `g20 devices`.")] = "auto",
-    arbitrate: Annotated[bool, typer.Option("--arbitrate", help="Of several heads on one burst keep the best.")] = False,
+    arbitrate: Annotated[
+        bool, typer.Option("--arbitrate", help="Of several heads on one burst keep the best.")
+    ] = False,
 ) -> None:
     """Find signals in recordings and print them."""
     if as_json and sigmf:
@@ -69,9 +71,7 @@ def detect(
     if wanted == []:
         raise typer.BadParameter(f"--signals {signals!r} names no signal")
     failed = False
-    with Engine.open(
-        models, signals=wanted, device=device, threshold=threshold, arbitrate=arbitrate
-    ) as engine:
+    with Engine.open(models, signals=wanted, device=device, threshold=threshold, arbitrate=arbitrate) as engine:
         for path in files:
             try:
                 recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)

@@ -1,4 +1,4 @@
-"""g20 train: samples to a version in the store, with what was found before and after."""
+"""g20 train, g20 export: samples to a version in the store, and a version to files that run elsewhere."""
 
 import signal as signals
 import threading
@@ -30,6 +30,21 @@ class PresetName(StrEnum):
 
 def register(app: typer.Typer) -> None:
     app.command()(train)
+    app.command()(export)
+
+
+def export(
+    signal: Annotated[str, typer.Argument(help="The signal whose head is wanted.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the files.")],
+    models: Annotated[Path, typer.Option("--models", help="The model store.")] = Path("models"),
+    version: Annotated[int | None, typer.Option(metavar="N", help="Another version than the active one.")] = None,
+) -> None:
+    """Write a head as ONNX files with its weights inside, to run elsewhere. (Training exports by itself.)"""
+    from engine.registry import Store
+    from export.bundle import export_head
+
+    about = export_head(Store(models), signal, folder, version)
+    say(f"wrote {about['signal']} v{about['version']} ({about['head_type']}) to {folder}")
 
 
 def train(

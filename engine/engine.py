@@ -135,14 +135,14 @@ class Engine:
         if self._store is None or self._loader is None or self._store.revision() == self._snapshot.revision:
             return False
         snapshot, release = self._store.snapshot(self._signals), self._store.release()
-        loader, have = self._loader, self._network
-        if loader.release != release:
+        loader, have = self._loader, self._network if self._loader.release == release else None
+        if have is None:
             if release.contract != self.contract:
                 raise MismatchError(
                     f"{self._store.path} holds a backbone for front-end contract {release.contract.hash} now, this "
                     f"engine runs {self.contract.hash}; open another with Engine.open"
                 )
-            loader, have = replace(loader, release=release), None
+            loader = replace(loader, release=release)
         network = loader.network(snapshot, have)  # made aside; the frame under way keeps its own
         with self._turn:
             old, self._network, self._snapshot, self._loader = self._network, network, snapshot, loader

@@ -51,4 +51,3 @@ class Loader:
         if room is not None:
             graph = with_room(graph, room, [*COMPACT, *BATCHED])
         return open_session(graph, self.runtime, self.threads)
-

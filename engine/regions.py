@@ -52,18 +52,19 @@ def regions(image: np.ndarray) -> np.ndarray:
 def _pooled(level_db: np.ndarray) -> np.ndarray:
     """float32[rows, columns / POOLED]."""
     rows, columns = level_db.shape
-    return level_db.reshape(rows, columns // POOLED, POOLED).mean(axis=2)
+    pooled: np.ndarray = level_db.reshape(rows, columns // POOLED, POOLED).mean(axis=2)
+    return pooled
 
 
-def _patches(
-    picture: np.ndarray, levels_db: tuple[float, ...], gaps_px: tuple[int, ...], scale: int
-) -> np.ndarray:
+def _patches(picture: np.ndarray, levels_db: tuple[float, ...], gaps_px: tuple[int, ...], scale: int) -> np.ndarray:
     """float64[N, 5]: x_min, y_min, x_max, y_max in pixels, and how much a patch stands out. A pixel of `picture` is
     `scale` columns wide."""
     shown = picture[picture > 0.5]
     if not shown.size:
         return np.zeros((0, 5))
-    floor, deep = np.quantile(shown, (FLOOR_QUANTILE, DEEP_QUANTILE)) if shown.size > 0.02 * picture.size else (0.0, 0.0)
+    floor, deep = (
+        np.quantile(shown, (FLOOR_QUANTILE, DEEP_QUANTILE)) if shown.size > 0.02 * picture.size else (0.0, 0.0)
+    )
     found = []
     for above, base in (*((level, floor) for level in levels_db), *((level, deep) for level in DEEP_LEVELS_DB)):
         runs = _runs(picture > base + above)

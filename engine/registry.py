@@ -78,13 +78,20 @@ class Store(StoreReader):
             self._write_history(signal, history)
         return version
 
-    def promote(self, signal: str, version: int, reason: str, auto: bool = False) -> None:
+    def promote(self, signal: str, version: int, reason: str, auto: bool = False, against: int | None = None) -> None:
         """Makes a version the active one, after a check of all its files; the active one is left as it is.
 
-        Raises StoreError when the version is not there, damaged, or made for another backbone.
+        `against` is the version that it was measured against. Raises StoreError when another one is active by now,
+        or the version is not there, damaged, or made for another backbone.
         """
         with self._changing(signal) as history:
-            if version != history["active_version"]:
+            active = history["active_version"]
+            if version != active:
+                if against not in (None, active):
+                    raise StoreError(
+                        f"{signal}: version {active} is active now, version {version} was measured against {against}; "
+                        "measure it again"
+                    )
                 self._check_ready(signal, history, version)
                 self._write_history(signal, activated(history, version, reason, auto=auto))
 
@@ -110,6 +117,7 @@ class Store(StoreReader):
 
         Raises StoreError, and changes nothing, when a signal has no such version or its files are gone or damaged.
         """
+        self._backbone()  # a folder that is no store stays as it is
         with self._writing():
             release = self.release(backbone)
             firsts = {name: self._first_for(name, release) for name in self.signals()}
@@ -141,6 +149,8 @@ class Store(StoreReader):
 
     def repair(self) -> list[Problem]:
         """Mends what can be mended without loss (the index, what killed writers left); returns what that was."""
+        if not self._backbone_path.is_file():
+            self._backbone()  # says so: a folder that is no store stays as it is
         with writing(self.path):
             problems, index = self.check(), self.path / INDEX_NAME
             if any(problem.path == index and not problem.repairable for problem in problems):

@@ -38,7 +38,9 @@ def checked_iq(iq: Any) -> np.ndarray:
 def checked_image(image: Any) -> np.ndarray:
     """float32[1024, 1024] in 0..1 of such an image, or of one in uint8. Raises InputError on anything else."""
     if not isinstance(image, np.ndarray) or image.shape != (IMAGE_SIZE, IMAGE_SIZE):
-        raise InputError(f"image is {getattr(image, 'shape', type(image).__name__)}; hand over {IMAGE_SIZE} x {IMAGE_SIZE}")
+        raise InputError(
+            f"image is {getattr(image, 'shape', type(image).__name__)}; hand over {IMAGE_SIZE} x {IMAGE_SIZE}"
+        )
     if image.dtype == np.uint8:
         return image.astype(np.float32) / np.float32(255)
     if image.dtype != np.float32 or not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):

@@ -1,4 +1,5 @@
-"""All heads that one frame uses. The compact ones go as one batch: their weights stacked `[N, ...]` and fed to one graph.
+"""All heads that one frame uses. The compact ones go as one batch: their weights are stacked `[N, ...]` and fed to one
+graph.
 
 The graph has room for `capacity` heads; empty places hold zeros that score nothing. So a head that comes, goes or
 is replaced is a slice of arrays and nothing is built, until there are more heads than places: then the graph, which

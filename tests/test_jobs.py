@@ -14,11 +14,21 @@ from engine.registry import Store
 from training import head_run, jobs
 from training.head_run import DivergedError
 from training.jobs import Published, train_signal
-from training.loop import Cancelled, Epoch, Prepared
+from training.loop import PRESETS, Cancelled, Epoch, Prepared, Preset
 from training.samples import SampleStore
 
 from .tiny_store import tree
 from .toy_store import add_samples, boxes, image, toy_store
+
+
+QUICK = Preset(epochs=10, patience=3, learning_rate=1e-2, batch_size=4, views=16)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few, large steps: what is learnt here is easy."""
+    monkeypatch.setitem(PRESETS, "fast", QUICK)
+    monkeypatch.setattr(head_run, "STEPS_AN_EPOCH", 12)
 
 
 @pytest.fixture
@@ -46,10 +56,12 @@ def test_five_samples_make_a_head_that_finds_the_signal(store: Store, tmp_path: 
     done = events[-1]
     assert isinstance(done, Published)
     assert done.decision.promote
-    assert done.after.report.scores.f1 == 1.0
+    assert done.after.report.scores.f1 >= 0.8
     with Engine.open(store.path) as engine:
         found = engine.detect_image(image([(3, 5)], [(9, 9)], seed=77))
-    assert [detection.signal for detection in found] == ["bright"]
+        nothing = engine.detect_image(image([], [(9, 9)], seed=78))
+    assert {detection.signal for detection in found} == {"bright"}
+    assert not nothing
 
 
 def test_four_samples_are_refused(store: Store, tmp_path: Path) -> None:
@@ -66,7 +78,7 @@ def test_the_history_says_how_a_version_was_made(store: Store, samples: SampleSt
     assert entry["split_version"] == done.split.version
     assert entry["metrics"]["f1_score"] == done.after.report.scores.f1
     assert entry["metrics"]["val_loss"] > 0
-    assert (entry["learning_rate"], entry["batch_size"]) == (1e-3, 8)
+    assert (entry["learning_rate"], entry["batch_size"]) == (QUICK.learning_rate, QUICK.batch_size)
     assert entry["notes"].startswith("first try")
 
 
@@ -122,7 +134,7 @@ def test_the_same_samples_and_seed_give_the_same_head(tmp_path: Path, samples: S
     assert weights("one") == weights("two")
 
 
-@pytest.mark.parametrize("after", [0, 3, 60, 100])
+@pytest.mark.parametrize("after", [0, 3, 30, 70])
 def test_a_cancelled_training_saves_and_promotes_nothing(store: Store, samples: SampleStore, after: int) -> None:
     asked = iter(range(10_000))
     before = tree(store.path)

@@ -1,6 +1,8 @@
 """Labels out and in: what an annotation tool gets is what comes back, and nothing from outside is trusted."""
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +127,11 @@ def test_file_names_do_not_lead_out_of_the_folder(store: SampleStore, coco: Path
      ("images", {"spectrogram_params": {"n_fft": 3, "odd": 1}}, "spectrogram_params"),
      ("images", {"spectrogram_params": []}, "spectrogram_params"), ("images", {"time_offset_sec": "x"}, "no text or"),
      ("images", {"center_freq_hz": []}, "no text or"), ("images", {"source_capture": ""}, "no text or"),
-     ("images", {"file_name": "nothing.png"}, "cannot be read as PNG")],
+     ("images", {"file_name": "nothing.png"}, "cannot be read as PNG"),
+     ("images", {"file_name": "a\0.png"}, "cannot be read as PNG"),
+     ("images", {"file_name": "\ud800.png"}, "cannot be read as PNG"),
+     ("images", {"time_offset_sec": 1e308}, "no text or number"),
+     ("images", {"time_offset_sec": 10**400}, "no text or number")],
     ids=str,
 )  # fmt: skip
 def test_tables_that_lie_are_refused(
@@ -158,6 +164,14 @@ def test_pictures_of_another_size_or_kind_are_refused_unread(store: SampleStore,
     with pytest.raises(InputError, match="cannot be read as PNG"):
         coco_in(store, "alpha", coco, contract=CONTRACT)
     path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be read as PNG"):
+        coco_in(store, "alpha", coco, contract=CONTRACT)
+    header = b"IHDR" + struct.pack(">II", 50_000, 50_000) + bytes([8, 0, 0, 0, 0])
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + struct.pack(">I", zlib.crc32(header)))
+    with pytest.raises(InputError, match="cannot be read as PNG"):
+        coco_in(store, "alpha", coco, contract=CONTRACT)
+    path.unlink()
+    path.symlink_to(path)
     with pytest.raises(InputError, match="cannot be read as PNG"):
         coco_in(store, "alpha", coco, contract=CONTRACT)
 

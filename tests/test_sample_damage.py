@@ -14,6 +14,7 @@ import pytest
 from engine.contract import WIDEBAND
 from engine.errors import StoreError
 from training import samples as samples_module
+from training.sample import content_id
 from training.samples import SampleStore
 
 from .labelled import drawn, put
@@ -46,8 +47,10 @@ def _claiming(shape: str, dtype: str = "|u1") -> bytes:
 @pytest.mark.parametrize(
     "content",
     [npy(drawn().astype(np.uint16)), npy(drawn()[:5]), npy(drawn().T), npy(drawn())[:-1], b"", b"PK", bytes(50 << 20),
-     _claiming("(99999999, 99999999)"), _claiming("(1024, 1024)"), _claiming("(1024, 1024)", "|O")],
-    ids=["uint16", "shape", "by columns", "short", "empty", "no npy", "bomb", "huge claim", "no pixels", "objects"],
+     _claiming("(99999999, 99999999)"), _claiming("(1024, 1024)"), _claiming("(1024, 1024)", "|O"), _claiming("((("),
+     _claiming("1}\n  2\n 3")],
+    ids=["uint16", "shape", "by columns", "short", "empty", "no npy", "bomb", "huge claim", "no pixels", "objects",
+         "open bracket", "indented"],
 )  # fmt: skip
 def test_an_image_file_that_is_no_image_is_refused(store: SampleStore, content: bytes) -> None:
     sample = put(store)
@@ -162,3 +165,29 @@ def test_two_that_add_at_once_lose_nothing(store: SampleStore) -> None:
         thread.join()
     assert len(store.list("alpha")) == 12
     assert json.loads((store.path / "index.json").read_text())["signals"]["alpha"]["sample_count"] == 12
+
+
+def test_thousands_of_files_that_are_no_samples_change_nothing(store: SampleStore) -> None:
+    kept = put(store)
+    for number in range(2000):
+        (kept.path.parent / f"{number}.{('json', 'txt', 'npz')[number % 3]}").write_bytes(b"x")
+    assert store.list("alpha") == [kept]
+    added = put(store, 1)
+    store.remove("alpha", kept.sample_id)
+    assert store.list("alpha") == [added]
+    assert json.loads((store.path / "index.json").read_text())["signals"]["alpha"]["sample_count"] == 1
+
+
+def test_a_thousand_samples_are_listed_and_may_come_and_go(store: SampleStore) -> None:
+    first = put(store)
+    document, picture = json.loads(first.path.read_text()), first.path.with_suffix(".npz").read_bytes()
+    for number in range(1000):
+        image_sha256, source = f"{number:064x}", f"other {number}"
+        sample_id = content_id(image_sha256, first.boxes, first.contract.hash, source)
+        changes = {"sample_id": sample_id, "image_sha256": image_sha256, "source_capture": source}
+        first.path.with_name(f"{sample_id}.json").write_text(json.dumps({**document, **changes}))
+        first.path.with_name(f"{sample_id}.npz").write_bytes(picture[:9])
+    put(store, 1)
+    store.remove("alpha", first.sample_id)
+    assert len(store.list("alpha")) == 1001
+    assert json.loads((store.path / "index.json").read_text())["signals"]["alpha"]["sample_count"] == 1001

@@ -90,6 +90,10 @@ def test_boxes_without_area_in_the_image_are_refused_by_name(store: SampleStore,
     assert not store.path.exists()
 
 
+def test_a_box_given_twice_is_one_box(store: SampleStore) -> None:
+    assert len(put(store, boxes=(BOX, replace(BOX, x_min=10.0001), BOX)).boxes) == 1
+
+
 @pytest.mark.parametrize("label", ["", "x" * 129, None])
 def test_labels_that_are_no_text_are_refused(store: SampleStore, label: Any) -> None:
     with pytest.raises(InputError, match="a label is 1 to 128"):
@@ -99,7 +103,8 @@ def test_labels_that_are_no_text_are_refused(store: SampleStore, label: Any) -> 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"side": "test"}, "side 'test' is not known"), ({"source_capture": ""}, "name the recording"),
-     ({"time_offset_sec": float("nan")}, "finite"), ({"center_freq_hz": float("inf")}, "finite")],
+     ({"time_offset_sec": float("nan")}, "finite"), ({"center_freq_hz": float("inf")}, "finite"),
+     ({"time_offset_sec": 1e308}, "finite"), ({"center_freq_hz": 10**400}, "finite")],
 )  # fmt: skip
 def test_what_a_sample_says_of_itself_is_checked(store: SampleStore, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -185,3 +190,10 @@ def test_links_do_not_lead_out_of_the_store(store: SampleStore, tmp_path: Path, 
         store.list("alpha")
     with pytest.raises(StoreError, match="leads out of the store"):
         put(store, 1)
+
+
+def test_a_circle_of_links_is_refused(store: SampleStore) -> None:
+    (store.path / "signals").mkdir(parents=True)
+    (store.path / "signals/alpha").symlink_to("alpha")
+    with pytest.raises(StoreError, match="leads out of the store"):
+        put(store)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from engine.boxes import corners, match
-from engine.contract import WIDEBAND
+from engine.contract import ISM, WIDEBAND, Contract
 from engine.detection import stitch
 from engine.engine import Engine
+from engine.files import sha256
 from engine.recording import open_recording
+from engine.registry import Store
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data"
@@ -34,11 +36,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "demo.sigmf-meta"
 
 
-def test_the_pack_is_wideband_and_small(shipped: Engine) -> None:
-    assert shipped.contract == WIDEBAND
-    assert "wifi_ofdm" in shipped.snapshot.versions
-    sizes = [path.stat().st_size for path in (ROOT / "models").rglob("*") if "legacy" not in path.parts]
-    assert sum(sizes) < MAX_STORE_BYTES
+@pytest.mark.parametrize("name, contract", [("models", WIDEBAND), ("models-ism", ISM)])
+def test_a_pack_is_whole_and_small(name: str, contract: Contract) -> None:
+    store = Store(ROOT / name)
+    assert store.release().contract == contract
+    assert not store.check()
+    heads = store.snapshot().heads
+    assert {head.head_type for head in heads} == {"compact"}
+    assert all(store.history(head.signal)["versions"][0]["metrics"]["f1_score"] is not None for head in heads)
+    assert sum(path.stat().st_size for path in store.path.rglob("*")) < MAX_STORE_BYTES
+
+
+def test_both_packs_stand_on_one_backbone() -> None:
+    wideband, ism = (Store(ROOT / name).release() for name in ("models", "models-ism"))
+    assert wideband.backbone_hash == ism.backbone_hash
+    assert sha256(wideband.file("backbone.onnx")) == sha256(ism.file("backbone.onnx"))
 
 
 def test_the_demonstration_is_found(shipped: Engine, demo: Path) -> None:

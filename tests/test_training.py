@@ -100,7 +100,12 @@ def test_a_region_between_signal_and_nothing_is_not_asked_which_it_is() -> None:
     truth, number = torch.tensor([[0.0, 0, 100, 100]]), torch.tensor([1])
     half = torch.tensor([[0.0, 0, 100, 40]])  # an overlap of 0.4
     for wrong in (torch.tensor([[9.0, 0, 0]]), torch.tensor([[0.0, 0, 9]])):
-        losses = shared_losses(torch.cat([wrong, torch.tensor([[0.0, 50, 0]])]), torch.cat([half, truth]), [torch.cat([half, truth])], [(truth, number)])
+        losses = shared_losses(
+            torch.cat([wrong, torch.tensor([[0.0, 50, 0]])]),
+            torch.cat([half, truth]),
+            [torch.cat([half, truth])],
+            [(truth, number)],
+        )
         assert float(losses["type"]) < 1e-3
         assert float(losses["edges"]) > 0
 
@@ -109,7 +114,8 @@ def test_refinement_and_its_inverse_agree() -> None:
     rng = np.random.default_rng(3)
     corner = rng.uniform(0, 500, (50, 2))
     boxes, targets = (
-        torch.from_numpy(np.hstack([corner, corner + rng.uniform(15, 150, (50, 2))]).astype(np.float32)) for _ in range(2)
+        torch.from_numpy(np.hstack([corner, corner + rng.uniform(15, 150, (50, 2))]).astype(np.float32))
+        for _ in range(2)
     )
     assert torch.allclose(moved(boxes, deltas_to(boxes, targets)), targets, atol=1e-2)
 
@@ -138,9 +144,8 @@ def test_boxes_move_with_the_image(right: int, down: int) -> None:
 
 
 def test_noise_raises_the_floor_and_leaves_what_is_far_above() -> None:
-    image = np.full((1024, 1024), 20, np.uint8)
-    image[:, :500] = 250
-    shown = seen(image, View(noise_db=-30.0, seed=1)).astype(float)
-    assert shown[:, 600:].mean() > 100
-    assert abs(shown[:, :400].mean() - 250) < 3
-
+    image = np.full((1024, 1024), 100, np.uint8)
+    image[:, :400] = 250
+    shown = seen(image, View(noise_db=6.0, seed=1)).astype(float)
+    assert shown[:, 500:].mean() > 112
+    assert abs(shown[:, :350].mean() - 250) < 3

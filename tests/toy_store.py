@@ -25,6 +25,7 @@ INPUT: Final = (64, 64)  # so that p2 has 16 x 16 cells
 FEATURES: Final = feature_shapes(INPUT)
 BACKBONE_HASH: Final = "cd" * 32
 FLOOR: Final = 60  # of an image without signals
+RAMPS: Final = np.linspace(0.2, 0.95, 128, dtype=np.float32)  # a vector tells how far brightness is above each
 BRIGHT, FAINT = 200, 130  # the signal, and another one
 
 Place = tuple[int, int]  # column and row of a block
@@ -84,6 +85,8 @@ def add_head(store: Store, signal: str, level: int) -> int:
 def _vectors(level: int, count: int) -> np.ndarray:
     vectors = np.zeros((count, VECTOR), np.float16)
     vectors[:, 0] = level / 255
+    vectors[:, 1 : 1 + len(RAMPS)] = (level / 255 - RAMPS).clip(0)
+    vectors[:, 1 + len(RAMPS) : 3 + len(RAMPS)] = 0.25  # one block wide and high
     return vectors
 
 
@@ -101,7 +104,7 @@ def _backbone() -> bytes:
 
 @cache
 def _shared() -> bytes:
-    """Regions as they are, and for each the brightness of p2 at its middle as the first value of its vector."""
+    """Regions as they are, and for each the brightness of p2 at its middle, plain and above RAMPS, and its size, as its vector."""
     constants = {
         "half": np.array([[0.5, 0], [0, 0.5], [0.5, 0], [0, 0.5]], np.float32) / BLOCK_PX,  # box -> middle, in cells
         "zero": np.array([0]),
@@ -110,7 +113,10 @@ def _shared() -> bytes:
         "last": np.array(BLOCKS - 1, np.int64),
         "plane": np.array([BLOCKS, BLOCKS]),
         "swap": np.array([1, 0]),
-        "pads": np.array([0, 0, 0, VECTOR - 1]),
+        "ones": np.ones((1, len(RAMPS)), np.float32),
+        "ramps": RAMPS[None],
+        "sides": np.array([[-1, 0], [0, -1], [1, 0], [0, 1]], np.float32) / (4 * BLOCK_PX),
+        "pads": np.array([0, 0, 0, VECTOR - 3 - len(RAMPS)]),
     }
     nodes = [
         helper.make_node("Identity", ["regions"], ["proposals"]),
@@ -122,7 +128,12 @@ def _shared() -> bytes:
         helper.make_node("Gather", ["inside", "swap"], ["row_column"], axis=1),
         helper.make_node("GatherND", ["rows", "row_column"], ["level"]),
         helper.make_node("Unsqueeze", ["level", "axis"], ["column"]),
-        helper.make_node("Pad", ["column", "pads"], ["vectors"]),
+        helper.make_node("MatMul", ["column", "ones"], ["copies"]),
+        helper.make_node("Sub", ["copies", "ramps"], ["above"]),
+        helper.make_node("Relu", ["above"], ["steps"]),
+        helper.make_node("MatMul", ["regions", "sides"], ["size"]),
+        helper.make_node("Concat", ["column", "steps", "size"], ["some"], axis=1),
+        helper.make_node("Pad", ["some", "pads"], ["vectors"]),
     ]
     return graph_bytes(nodes, constants, {**REGIONS, **FEATURES}, DESCRIBED)
 

@@ -39,6 +39,9 @@ def head_loss(logits: torch.Tensor, boxes: torch.Tensor, truths: Sequence[Truths
 
 def _inside(boxes: torch.Tensor, areas: torch.Tensor) -> torch.Tensor:
     """bool[N]: boxes that lie for a good part in one of `areas`."""
-    low, high = torch.maximum(boxes[:, None, :2], areas[None, :, :2]), torch.minimum(boxes[:, None, 2:], areas[None, :, 2:])
+    low, high = (
+        torch.maximum(boxes[:, None, :2], areas[None, :, :2]),
+        torch.minimum(boxes[:, None, 2:], areas[None, :, 2:]),
+    )
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     return ((high - low).clamp(min=0).prod(2) >= IGNORED_SHARE * area[:, None]).any(1)

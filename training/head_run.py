@@ -25,11 +25,11 @@ STEPS_AN_EPOCH: Final = 40  # at least; few samples are gone through several tim
 WEIGHT_DECAY: Final = 1e-2
 CLIP_NORM: Final = 5.0
 WARM_UP_STEPS: Final = 20
-DROPOUT: Final = 0.2  # of the values between the two layers
+DROPOUT: Final = 0.1  # of a vector's values
 BANK_ROWS: Final = 256  # of other signals and of nothing, in every step
 LEAST_SCORE: Final = 0.05  # of a detection in validation
 LEAST_TRUTHS: Final = 10  # of the validation set, for it alone to set the operating point
-THRESHOLDS: Final = np.linspace(0.1, 0.9, 81)  # that the operating point is chosen from
+THRESHOLDS: Final = np.linspace(0.25, 0.75, 51)  # that the operating point is chosen from
 
 Weights = dict[str, torch.Tensor]
 
@@ -145,7 +145,7 @@ class HeadRun:
         """Keeps the weights if F1 rose, or stayed with a lower loss."""
         f1 = 0.0 if np.isnan(f1) else f1
         better = f1 > self.best.f1 or (f1 == self.best.f1 and val_loss < self.best.val_loss)
-        self.stale = 0 if better else self.stale + 1
+        self.stale = 0 if better or self.best.f1 <= 0 else self.stale + 1  # nothing found yet: go on
         if better:
             weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
             self.best = Best(weights, self.epoch, f1, train_loss, val_loss)
@@ -210,4 +210,3 @@ class HeadRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step_number, self.epoch, self.stale = state["counts"]
         self.best = Best(**state["best"])
-

@@ -16,16 +16,15 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import save
 
 from engine.errors import InputError, MismatchError, StoreError
-from engine.heads import COMPACT, PROPOSALS, VECTOR, Head, read_weights
+from engine.heads import Head, read_weights
 from engine.loading import Loader
-from engine.pipeline import Network
 from engine.registry import Release, Store
 from engine.snapshot import stack
 from export.certificate import Certificate, Found, certify
 from export.to_onnx import tensors_hash
 from network.compact import compact_heads
 
-from .features import BACKGROUND, Describer, read_bank
+from .features import Describer, read_bank
 from .loop import PRESETS, Cancelled, Epoch, Prepared, Trained, train_head
 from .measuring import Measurement, measure
 from .promotion import Decision, decide
@@ -33,7 +32,7 @@ from .samples import Sample, SampleStore
 from .splits import Split, current_split
 
 CERTIFIED_IMAGES = 8  # of the validation set
-NEIGHBOURS = 0.5  # share of a signal's own bursts that look like one of the bank, for that to be said
+CERTIFIED_BOXES = 100  # of an image, the likeliest
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,9 @@ def train_signal(
         bank = read_bank(release)
         unknown = sorted(set(same_as) - set(bank))
         if unknown:
-            raise InputError(f"--same-as {unknown[0]}: the bank has {', '.join(filter(None, sorted(bank))) or 'nothing'}")
+            raise InputError(
+                f"--same-as {unknown[0]}: the bank has {', '.join(filter(None, sorted(bank))) or 'nothing'}"
+            )
         others = {label: rows for label, rows in bank.items() if label not in (signal, *same_as)}
         state = work / "state.pt"
         with Describer(release, samples.path / "cache") as describer:
@@ -134,11 +135,13 @@ def _publish(
         candidate = Head(signal, 0, "compact", None, read_weights(path, "compact"))
     certificate = certify_head(candidate, validation[:CERTIFIED_IMAGES], describer)
     if not certificate.passed:
-        raise StoreError(f"{signal}: the exported head finds something else than torch: {certificate}; nothing was saved")
+        raise StoreError(
+            f"{signal}: the exported head finds something else than torch: {certificate}; nothing was saved"
+        )
     active = store.head(signal, release) if signal in store.signals() else None
     measured = measure(release, [head for head in (active, candidate) if head], validation)
     after, before = measured[0], measured[active.version] if active else None
-    sources = ({s.source_capture for s in train}, {s.source_capture for s in validation})
+    sources = ({s.source_key for s in train}, {s.source_key for s in validation})
     shared_allowed = bool(sources[0] & sources[1]) and "independent" in split.notes
     decision = decide(
         before.measured if before else None,
@@ -168,7 +171,10 @@ def _publish(
         "promotion_reason": decision.reason,
         "notes": " ".join(filter(None, [notes, split.notes])),
     }
-    files = {"weights.safetensors": weights_file, "certificate.json": json.dumps(certificate.as_json(), indent=2).encode()}
+    files = {
+        "weights.safetensors": weights_file,
+        "certificate.json": json.dumps(certificate.as_json(), indent=2).encode(),
+    }
     version = store.add_head(signal, files, manifest, info)
     if decision.promote and active:
         store.promote(signal, version, decision.reason, auto=True)
@@ -195,5 +201,5 @@ def certify_head(head: Head, samples: Sequence[Sample], describer: Describer) ->
 
 
 def _found(boxes: np.ndarray, scores: np.ndarray) -> Found:
-    likely = scores > 0.05
-    return Found(boxes[likely], scores[likely])
+    likeliest = np.argsort(-scores, kind="stable")[:CERTIFIED_BOXES]
+    return Found(boxes[likeliest], scores[likeliest])

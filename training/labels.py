@@ -5,7 +5,6 @@ decoder and OpenCV along and rounds boxes to float32. What COCO has no word for 
 in the image's entry under its own names; a tool that drops it loses nothing as long as the sample is still here.
 """
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from engine.errors import InputError, MismatchError, StoreError
 from engine.files import read_json, write_json
 from engine.writing import SIGMF_VERSION
 
-from .sample import Box, Sample, Side, checked_boxes
+from .sample import Box, Sample, Side, checked_boxes, is_number
 from .sample_images import image_hash
 from .samples import SampleStore
 from .splits import last_split
@@ -201,7 +200,7 @@ class _Target:
         texts = (entry["source_capture"], entry["created_by"])
         offset, centre = entry.get("time_offset_sec", 0.0), entry.get("center_freq_hz")
         if not all(isinstance(text, str) and text for text in texts) or not (
-            _finite(offset) and (centre is None or _finite(centre))
+            is_number(offset) and (centre is None or is_number(centre))
         ):
             raise InputError(f"{where}: one of {', '.join(EXTRAS)} is no text or number; correct it, or take it out")
 
@@ -213,9 +212,9 @@ def _image(path: Path, entry: dict[str, Any]) -> np.ndarray:
     if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise InputError(f"{path}: file_name {name!r:.80} leads out of the folder; put the image beside the JSON")
     file = path.parent / name
-    if not file.resolve().is_relative_to(path.parent.resolve()):
-        raise InputError(f"{path}: file_name {name!r:.80} leads out of the folder; replace the link by the image")
     try:
+        if not file.resolve().is_relative_to(path.parent.resolve()):
+            raise InputError(f"{path}: file_name {name!r:.80} leads out of the folder; replace the link by the image")
         with Image.open(file, formats=("PNG",)) as opened:  # reads the header only
             if opened.size != (IMAGE_SIZE, IMAGE_SIZE) or opened.mode not in ("L", "RGB", "RGBA"):
                 raise InputError(
@@ -223,15 +222,15 @@ def _image(path: Path, entry: dict[str, Any]) -> np.ndarray:
                     f"{IMAGE_SIZE} x {IMAGE_SIZE}: export it at full size"
                 )
             return np.asarray(opened.convert("L")).copy()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{file}: cannot be read as PNG ({error}); export it again") from error
+        raise InputError(f"{path}: file_name {name!r:.80} cannot be read as PNG ({error}); export it again") from error
 
 
 def _box(entry: dict[str, Any], label: str, path: Path) -> Box:
     numbers = entry.get("bbox")
-    if not isinstance(numbers, list) or len(numbers) != 4 or not all(map(_finite, numbers)):
+    if not isinstance(numbers, list) or len(numbers) != 4 or not all(map(is_number, numbers)):
         raise InputError(
             f"{path}: annotation {entry.get('id')!r:.40} has bbox {numbers!r:.80}; give x, y, width and height"
         )
@@ -250,7 +249,3 @@ def _key(row: Mapping[str, Any], name: str, path: Path) -> int:
     if type(row.get(name)) is not int:
         raise InputError(f"{path}: {name} is {row.get(name)!r:.40}, not a whole number; export it again as COCO")
     return int(row[name])
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -21,10 +21,12 @@ from .head_run import Example, HeadRun
 from .samples import Sample
 from .views import draw_views, seen, seen_boxes
 
+MOST_VIEWS: Final = 16  # of one sample
+
 
 @dataclass(frozen=True)
 class Preset:
-    """How long a head is trained. `views`: of each sample, the plain one included."""
+    """How long a head is trained. `views`: of all samples together; few samples are looked at in more ways."""
 
     epochs: int
     patience: int
@@ -34,10 +36,10 @@ class Preset:
 
 
 PRESETS: Final = {
-    "fast": Preset(15, 2, 1e-3, 8, 8),
-    "balanced": Preset(30, 5, 1e-3, 4, 12),
-    "quality": Preset(75, 10, 1e-3, 4, 16),
-    "extreme": Preset(150, 20, 5e-4, 2, 24),
+    "fast": Preset(15, 2, 1e-3, 8, 40),
+    "balanced": Preset(30, 5, 1e-3, 4, 64),
+    "quality": Preset(75, 10, 1e-3, 4, 128),
+    "extreme": Preset(150, 20, 5e-4, 2, 256),
 }
 
 
@@ -107,13 +109,14 @@ def train_head(
         raise InputError(f"{len(train)} samples to train on, {len(validation)} to validate on; both sides need some")
     examples: list[Example] = []
     checks: list[Example] = []
-    plan = [(sample, number, examples) for sample in train for number in range(preset.views)]
+    each = views_each(preset, len(train))
+    plan = [(sample, number, examples) for sample in train for number in range(each)]
     plan += [(sample, 0, checks) for sample in validation]
     for done, (sample, number, side) in enumerate(plan):
         if cancelled():
             yield Cancelled(0)
             return
-        side.append(_example(sample, number, preset.views, describer))
+        side.append(example(sample, number, each, describer))
         yield Prepared(done + 1, len(plan))
     run = HeadRun(examples, bank or {}, preset.learning_rate, preset.batch_size, seed)
     key = _key([*train, *validation], preset, seed, describer.release.backbone_hash)
@@ -146,7 +149,12 @@ def train_head(
     )
 
 
-def _example(sample: Sample, number: int, views: int, describer: Describer) -> Example:
+def views_each(preset: Preset, samples: int) -> int:
+    """Views of each sample, the plain one included."""
+    return max(1, min(MOST_VIEWS, preset.views // samples))
+
+
+def example(sample: Sample, number: int, views: int, describer: Describer) -> Example:
     """View `number` of a sample; which views there are follows from the sample alone."""
     view = draw_views(views, int(sample.sample_id[:8], 16))[number]
     described = describer.describe(seen(sample.image(), view))

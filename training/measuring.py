@@ -62,4 +62,7 @@ def measure(release: Release, heads: Sequence[Head], samples: Sequence[Sample]) 
 def truths(sample: Sample) -> list[Truth]:
     """All that is labelled in a sample, in seconds from its start and hertz from its centre."""
     edges = [[box.x_min, box.y_min, box.x_max, box.y_max] for box in sample.boxes]
-    return [Truth(box.label, *row) for box, row in zip(sample.boxes, to_physical(edges, sample.contract).tolist(), strict=True)]
+    return [
+        Truth(box.label, *row)
+        for box, row in zip(sample.boxes, to_physical(edges, sample.contract).tolist(), strict=True)
+    ]

@@ -8,6 +8,7 @@ side's are split, and the validation is not independent. After that it is `g20 t
 """
 
 import argparse
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,9 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.contract import CONTRACTS, Contract
+from engine.errors import InputError
 
 from .render import SIDES
 from .samples import Box, SampleStore
+
+log = logging.getLogger(__name__)
 
 Scene = tuple[str, np.ndarray, list[Box]]  # name, image uint8[1024, 1024], all that is labelled
 
@@ -25,7 +29,9 @@ Scene = tuple[str, np.ndarray, list[Box]]  # name, image uint8[1024, 1024], all 
 def scenes(folder: Path) -> Iterator[Scene]:
     for path in sorted(folder.glob("[0-9]*.npz")):
         with np.load(path, allow_pickle=False) as stored:
-            boxes = [Box(*map(float, row), str(label)) for row, label in zip(stored["boxes"], stored["labels"], strict=True)]
+            boxes = [
+                Box(*map(float, row), str(label)) for row, label in zip(stored["boxes"], stored["labels"], strict=True)
+            ]
             yield path.stem, stored["image"], boxes
 
 
@@ -39,11 +45,15 @@ def add(store: SampleStore, folder: Path, contract: Contract, wanted: dict[str, 
                 held_out |= {box.label for box in boxes}
             labels = {box.label for box in boxes}
             for signal in sorted(labels & {signal for signal, count in left.items() if count > 0}):
-                left[signal] -= 1
-                store.add(
-                    signal, image, boxes, contract=contract, source_capture=f"{folder.name}-{side}-{name}",
-                    created_by="training.packing", side=side if signal in held_out else None,
-                )  # fmt: skip
+                try:
+                    store.add(
+                        signal, image, boxes, contract=contract, source_capture=f"{folder.name}-{side}-{name}",
+                        created_by="training.packing", side=side if signal in held_out else None,
+                    )  # fmt: skip
+                except InputError as error:  # a recording as it is may come twice, to the pixel
+                    log.info("scene %s left out: %s", name, error)
+                else:
+                    left[signal] -= 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--validation", type=int, default=30)
     options = parser.parse_args(arguments)
     signals = options.signals.split(",")
-    wanted = {side: dict.fromkeys(signals, count) for side, count in zip(SIDES, (options.train, options.validation), strict=True)}
+    wanted = {
+        side: dict.fromkeys(signals, count)
+        for side, count in zip(SIDES, (options.train, options.validation), strict=True)
+    }
     add(SampleStore(options.data), options.scenes / options.contract, CONTRACTS[options.contract], wanted)
 
 

@@ -34,7 +34,7 @@ from .features import BACKGROUND, BANK, bank_file
 
 ARCHITECTURE: Final = "torchvision resnet_fpn_backbone resnet18, FrozenBatchNorm, and shared layers of compact heads"
 CERTIFIED: Final = 12  # scenes
-BANK_SCENES: Final = 250
+BANK_SCENES: Final = 160
 BANK_EACH: Final = 60  # vectors of a label
 BANK_BACKGROUND: Final = 1200
 BANK_IOU: Final = 0.6  # from here on a proposal is its truth's

@@ -149,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         favour=options.favour,
         without=tuple(options.without),
     )
-    sources(options.recordings, options.generated, options.contract, options.side, tuple(options.without))  # loaded once, shared by fork
+    sources(
+        options.recordings, options.generated, options.contract, options.side, tuple(options.without)
+    )  # loaded once, shared by fork
     seeds = range(options.seed, options.seed + options.count)
     with ProcessPoolExecutor(options.processes) as pool:
         for _ in tqdm(pool.map(one, seeds), total=len(seeds), unit="scene"):

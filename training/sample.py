@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ EDGES: Final = ("x_min", "y_min", "x_max", "y_max")
 DECIMALS: Final = 3  # of a pixel: finer differences are no other box
 MAX_BOXES: Final = 2000
 MAX_LABEL: Final = 128  # characters
+MAX_NUMBER: Final = 1e15  # seconds and hertz beyond this are nonsense
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Sample:
 
 
 def checked_boxes(boxes: Iterable[Box], source: str) -> tuple[Box, ...]:
-    """`boxes` clipped to the image, rounded and in order. Raises InputError naming the box that has no area there."""
+    """`boxes` clipped to the image, rounded, in order, each once. Raises InputError naming one without area there."""
     kept = []
     for box in boxes:
         edges = np.array(_edges(box), np.float64)
@@ -148,7 +148,7 @@ def checked_boxes(boxes: Iterable[Box], source: str) -> tuple[Box, ...]:
         kept.append(Box(*clipped.tolist(), box.label))
     if len(kept) > MAX_BOXES:
         raise InputError(f"{source}: {len(kept)} boxes in one window; at most {MAX_BOXES} are kept: drop the smallest")
-    return tuple(sorted(kept, key=lambda box: (_edges(box), box.label)))
+    return tuple(sorted(set(kept), key=lambda box: (_edges(box), box.label)))
 
 
 def content_id(image_sha256: str, boxes: tuple[Box, ...], contract_hash: str, source_capture: str) -> str:
@@ -164,13 +164,18 @@ def source_key(source_capture: str) -> str:
     return found[1] if found else source_capture
 
 
+def is_number(value: object) -> bool:
+    """Whether it is a number that a time or a frequency can be."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
+
+
 def _edges(box: Box) -> tuple[float, float, float, float]:
     return (box.x_min, box.y_min, box.x_max, box.y_max)
 
 
 def _number(values: dict[str, Any], key: str) -> float:
     value = values[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise ValueError(f"{key} is {value!r:.80}, not a number")
     return float(value)
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +21,10 @@ from engine.contract import IMAGE_SIZE
 from engine.errors import StoreError
 from engine.files import sync_folder
 
+UNREADABLE: Final = (  # what the zip and npy readers raise on bytes that they do not expect
+    *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 SHAPE: Final = (IMAGE_SIZE, IMAGE_SIZE)
 MEMBER: Final = "spectrogram.npy"
 MAX_HEADER_BYTES: Final = 4096
@@ -69,7 +74,7 @@ def read_image(path: Path, expected_hash: str) -> np.ndarray:
         if shape != SHAPE or dtype != np.uint8 or by_columns:
             raise ValueError(f"{dtype}{list(shape)} instead of uint8{list(SHAPE)}")
         image = np.frombuffer(content, np.uint8, offset=stream.tell()).reshape(SHAPE).copy()
-    except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise StoreError(f"{path}: not the image of a sample ({error}); remove the sample and add it again") from error
     if image_hash(image) != expected_hash:
         raise StoreError(f"{path}: the image is not the one that was added; remove the sample and add it again")

@@ -9,7 +9,6 @@
 A sample is named by its content and never changes. It exists when its JSON exists, which is written last.
 """
 
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +23,7 @@ from engine.locking import writing
 from engine.recording import Annotation, Recording, open_recording
 from engine.registry import checked_name, now
 
-from .sample import SIDES, Box, Sample, Side, checked_boxes, content_id
+from .sample import SIDES, Box, Sample, Side, checked_boxes, content_id, is_number
 from .sample_images import SHAPE, image_hash, write_image
 from .splits import without
 from .windows import OTHER, image_of, source_of, windows
@@ -66,7 +65,7 @@ class SampleStore:
             raise InputError(f"{source_capture}: the image is {shape}; a sample is uint8{list(SHAPE)}")
         if side not in (None, *SIDES):
             raise InputError(f"{source_capture}: side {side!r} is not known; choose one of {', '.join(SIDES)}, or none")
-        if not source_capture or not math.isfinite(time_offset_sec) or not math.isfinite(center_freq_hz or 0.0):
+        if not source_capture or not is_number(time_offset_sec) or not is_number(center_freq_hz or 0.0):
             raise InputError(
                 f"{source_capture!r} at {time_offset_sec!r} s, {center_freq_hz!r} Hz: name the recording, and give "
                 "numbers that are finite"
@@ -173,7 +172,11 @@ class SampleStore:
     def folder(self, signal: str, name: str = "samples") -> Path:
         """Where a signal's samples lie, or would. Raises StoreError on a bad name or a way out of the store."""
         folder = self.path / "signals" / checked_name(signal) / name
-        if folder.resolve() != self.path.resolve() / "signals" / signal / name:
+        try:
+            inside = folder.resolve() == self.path.resolve() / "signals" / signal / name
+        except RuntimeError:  # a circle of links
+            inside = False
+        if not inside:
             raise StoreError(f"{folder}: leads out of the store; replace the link by the folder itself")
         return folder
 

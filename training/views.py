@@ -20,7 +20,7 @@ class View:
     right: int = 0
     down: int = 0
     level_db: float = 0.0  # what is added to every pixel
-    noise_db: float | None = None  # level of added noise below the image's top
+    noise_db: float | None = None  # level of added noise above the image's median
     seed: int = 0
 
 
@@ -32,7 +32,7 @@ def draw_views(count: int, seed: int) -> list[View]:
     rng = np.random.default_rng(seed)
     views = [PLAIN]
     for number in range(1, count):
-        noise_db = float(rng.uniform(-55, -15)) if rng.random() < 0.5 else None
+        noise_db = float(rng.uniform(-4, 6)) if rng.random() < 0.5 else None
         right, down = (int(step) for step in rng.integers(0, IMAGE_SIZE, 2))
         views.append(View(right, down, float(rng.uniform(-6, 3)), noise_db, seed + number))
     return views
@@ -47,7 +47,7 @@ def seen(image: np.ndarray, view: View) -> np.ndarray:
         rng = np.random.default_rng(view.seed)
         # power of complex Gaussian noise is exponential; two neighbouring bins of four are averaged in dB
         power = rng.exponential(size=(2, *image.shape)).astype(np.float32)
-        noise = 10 * np.log10(power + 1e-6).mean(axis=0) + (RANGE_DB + view.noise_db)
+        noise = 10 * np.log10(power + 1e-6).mean(axis=0) + (float(np.median(moved)) + view.noise_db)
         moved = 10 * np.log10(10 ** (moved / 10) + 10 ** (noise / 10))
     return np.round((moved + view.level_db).clip(0, RANGE_DB) * (255 / RANGE_DB)).astype(np.uint8)
 

@@ -1,0 +1,48 @@
+"""A head as files that run elsewhere: the same answers as in the engine."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from engine.engine import Engine
+from engine.errors import StoreError
+from engine.regions import regions
+from export.bundle import export_head
+
+from .toy_store import add_head, image, toy_store
+
+
+def test_an_exported_head_finds_what_the_engine_finds(tmp_path: Path) -> None:
+    store = toy_store(tmp_path / "models")
+    add_head(store, "bright", 200)
+    export_head(store, "bright", tmp_path / "out")
+    shown = image([(3, 4)], [(9, 9)]).astype(np.float32) / np.float32(255)
+    run = {
+        name: onnxruntime.InferenceSession(tmp_path / "out" / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        for name in ("backbone", "shared", "head")
+    }
+    names = [port.name for port in run["backbone"].get_outputs()]
+    features = dict(zip(names, run["backbone"].run(None, {"image": shown[None, None]}), strict=True))
+    proposals, vectors = run["shared"].run(None, {"regions": regions(shown), **features})
+    _, scores = run["head"].run(None, {"proposals": proposals, "vectors": vectors})
+    with Engine.open(store.path) as engine:
+        found = engine.detect_image(shown)
+    assert len(found) == 1
+    assert float(scores.max()) == pytest.approx(found[0].score, abs=1e-5)
+
+
+def test_the_bundle_says_what_it_is_and_is_never_written_over(tmp_path: Path) -> None:
+    store = toy_store(tmp_path / "models")
+    add_head(store, "bright", 200)
+    add_head(store, "bright", 190)
+    export_head(store, "bright", tmp_path / "out", version=2)
+    about = json.loads((tmp_path / "out" / "bundle.json").read_text())
+    assert (about["signal"], about["version"], about["head_type"]) == ("bright", 2, "compact")
+    with pytest.raises(StoreError, match="exists"):
+        export_head(store, "bright", tmp_path / "out")
+    with pytest.raises(StoreError):
+        export_head(store, "bright", tmp_path / "other", version=9)
+    assert not (tmp_path / "other").exists()
