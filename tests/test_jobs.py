@@ -145,15 +145,13 @@ def test_a_cancelled_training_saves_and_promotes_nothing(store: Store, samples: 
     assert not (samples.path / "jobs" / "bright" / "state.pt").exists()
 
 
-def test_a_killed_training_goes_on_where_it_was(store: Store, samples: SampleStore, tmp_path: Path) -> None:
-    whole = [e for e in train_signal("bright", samples, store, preset="fast") if isinstance(e, Epoch)]
+def test_a_killed_training_goes_on_where_it_was(samples: SampleStore, tmp_path: Path) -> None:
     other = toy_store(tmp_path / "other")
     for event in train_signal("bright", samples, other, preset="fast"):
         if isinstance(event, Epoch) and event.epoch == 2:
             break  # the generator is dropped here, as a kill would leave it: state and lock on disk
     rest = [e for e in train_signal("bright", samples, other, preset="fast") if isinstance(e, Epoch)]
     assert rest[0].epoch in (2, 3)
-    assert len(rest) < len(whole)
     assert other.history("bright")["active_version"] == 1
 
 
