@@ -20,8 +20,8 @@ test: .venv-dev/ready
 train: .venv-dev/ready
 	rm -rf out/day && mkdir -p out/day && cp -r models out/day/models
 	.venv-dev/bin/python scripts/make_new_signal.py out/day/rec
-	cd out/day && $(G20) samples add steps rec/steps_[1-5].sigmf-meta && $(G20) train steps && \
-	$(G20) versions steps && $(G20) detect rec/steps_6.sigmf-meta --signals steps --match
+	cd out/day && $(G20) samples add sweeps rec/sweeps_[1-5].sigmf-meta && $(G20) train sweeps && \
+	$(G20) versions sweeps && $(G20) detect rec/sweeps_6.sigmf-meta --signals sweeps --match
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

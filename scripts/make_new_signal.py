@@ -1,6 +1,6 @@
-"""Makes recordings of a signal that the shipped pack does not know: bursts of eight stepped tones.
+"""Makes recordings of a signal that the shipped pack does not know: bursts of fast frequency sweeps.
 
-    python scripts/make_new_signal.py FOLDER      writes FOLDER/steps_1 .. steps_7, SigMF pairs of 8 MB each
+    python scripts/make_new_signal.py FOLDER      writes FOLDER/sweeps_1 .. sweeps_7, SigMF pairs of 8 MB each
 
 NumPy only, the same bytes every time. WiFi packets, FSK hops and a carrier lie beside the bursts; all of it is
 labelled. The first five recordings are meant for training, the other two for trying what was trained.
@@ -15,9 +15,8 @@ from make_demo import CENTRE_HZ, DURATION_S, RATE_HZ, WIFI_HALF_HZ, fsk, place, 
 from engine.recording import Annotation, write_sigmf
 
 RECORDINGS = 7
-TONES = 8
-SPACING_HZ = 400e3
-BAND_HZ = TONES * SPACING_HZ
+BAND_HZ = 3.2e6
+SWEEP_S = 40e-6
 SNR_DB = (12.0, 25.0)  # power in the burst's band over the noise in it
 
 
@@ -27,13 +26,13 @@ def main(folder: Path) -> None:
         iq, annotations = record(np.random.default_rng(number))
         iq *= 0.98 / np.abs(iq.view(np.float64)).max()
         write_sigmf(
-            folder / f"steps_{number}",
+            folder / f"sweeps_{number}",
             iq.astype(np.complex64),
             sample_rate_hz=RATE_HZ,
             center_freq_hz=CENTRE_HZ,
             annotations=sorted(annotations, key=lambda a: a.start_s),
             datatype="ci8",
-            description="Made by scripts/make_new_signal.py: bursts of stepped tones among others, noise",
+            description="Made by scripts/make_new_signal.py: bursts of fast sweeps among others, noise",
         )
     sys.stderr.write(f"made {RECORDINGS} recordings in {folder}\n")
 
@@ -47,8 +46,8 @@ def record(rng: np.random.Generator) -> tuple[np.ndarray, list[Annotation]]:
         start_s, length_s = 0.004 + 0.032 * slot + float(rng.uniform(0, 0.004)), float(rng.uniform(0.005, 0.009))
         offset_hz = float(rng.uniform(-7.5e6, 7.5e6))
         snr_db = float(rng.uniform(*SNR_DB))
-        place(iq, steps(round(length_s * RATE_HZ), rng), start_s, offset_hz, _level(snr_db, BAND_HZ))
-        annotations.append(_box("steps", start_s, length_s, offset_hz, BAND_HZ))
+        place(iq, sweeps(round(length_s * RATE_HZ), rng), start_s, offset_hz, _level(snr_db, BAND_HZ))
+        annotations.append(_box("sweeps", start_s, length_s, offset_hz, BAND_HZ))
     for slot in range(6):
         start_s, length_s = 0.022 + 0.032 * slot + float(rng.uniform(0, 0.002)), float(rng.uniform(0.001, 0.004))
         place(iq, wifi(round(length_s * RATE_HZ), rng), start_s, 0.0, _level(18.0, 2 * WIFI_HALF_HZ))
@@ -61,12 +60,10 @@ def record(rng: np.random.Generator) -> tuple[np.ndarray, list[Annotation]]:
     return iq, annotations
 
 
-def steps(n: int, rng: np.random.Generator) -> np.ndarray:
-    """complex128[n]: eight tones one after another, over and over, in an order of the burst's own, power 1."""
-    order = rng.permutation(TONES)
-    step = n // (3 * TONES) + 1
-    tones_hz = (np.tile(order, 4)[np.arange(n) // step] - (TONES - 1) / 2) * SPACING_HZ
-    return np.exp(2j * np.pi * np.cumsum(tones_hz) / RATE_HZ)
+def sweeps(n: int, rng: np.random.Generator) -> np.ndarray:
+    """complex128[n]: the frequency runs up through the band, over and over, power 1."""
+    place_in_sweep = (np.arange(n) / RATE_HZ / SWEEP_S + rng.random()) % 1
+    return np.exp(2j * np.pi * np.cumsum((place_in_sweep - 0.5) * BAND_HZ) / RATE_HZ)
 
 
 def _level(snr_db: float, band_hz: float) -> float:

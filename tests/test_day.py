@@ -23,15 +23,15 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of the shipped store, the recordings, and a trained head `steps`; what was printed is in
+    """A folder with a copy of the shipped store, the recordings, and a trained head `sweeps`; what was printed is in
     train.txt."""
     folder = tmp_path_factory.mktemp("day")
     shutil.copytree(ROOT / "models", folder / "models")
     call([sys.executable, str(ROOT / "scripts/make_new_signal.py"), "rec"], folder)
-    known = [f"rec/steps_{number}.sigmf-meta" for number in range(1, 6)]
-    g20(["samples", "add", "steps", *known], folder)
+    known = [f"rec/sweeps_{number}.sigmf-meta" for number in range(1, 6)]
+    g20(["samples", "add", "sweeps", *known], folder)
     before = tree(folder / "models")
-    (folder / "train.txt").write_text(g20(["train", "steps", "--preset", "fast"], folder))
+    (folder / "train.txt").write_text(g20(["train", "sweeps", "--preset", "fast"], folder))
     after = tree(folder / "models")
     changed = {name for name in before if before[name] != after.get(name)}
     assert changed <= {"registry.json", ".lock"}  # of all other heads and the backbone, not a byte
@@ -54,18 +54,18 @@ def environment() -> dict[str, str]:
 
 def test_five_samples_give_a_promoted_head(day: Path) -> None:
     said = (day / "train.txt").read_text()
-    assert "steps v1: promoted" in said
-    history = Store(day / "models").history("steps")
+    assert "sweeps v1: promoted" in said
+    history = Store(day / "models").history("sweeps")
     assert history["active_version"] == 1
     assert history["versions"][0]["sample_count"] == 5
 
 
 def test_the_new_head_finds_its_signal_in_recordings_it_has_not_seen(day: Path) -> None:
     truths = hits = count = 0
-    with Engine.open(day / "models", signals=["steps"]) as engine:
+    with Engine.open(day / "models", signals=["sweeps"]) as engine:
         for number in (6, 7):
-            recording = open_recording(day / "rec" / f"steps_{number}.sigmf-meta")
-            truth = [note for note in recording.annotations if note.label == "steps"]
+            recording = open_recording(day / "rec" / f"sweeps_{number}.sigmf-meta")
+            truth = [note for note in recording.annotations if note.label == "sweeps"]
             found = stitch(engine.stream(recording))
             boxes = [
                 corners(np.array([[b.start_s, b.stop_s, b.low_hz, b.high_hz] for b in side]).reshape(-1, 4))
@@ -79,4 +79,4 @@ def test_the_new_head_finds_its_signal_in_recordings_it_has_not_seen(day: Path) 
 
 
 def test_its_size_is_that_of_a_compact_head(day: Path) -> None:
-    assert (day / "models/heads/steps/v1/weights.safetensors").stat().st_size < 2_000_000
+    assert (day / "models/heads/sweeps/v1/weights.safetensors").stat().st_size < 2_000_000

@@ -20,7 +20,6 @@ from training.samples import SampleStore
 from .tiny_store import tree
 from .toy_store import add_samples, boxes, image, toy_store
 
-
 QUICK = Preset(epochs=10, patience=3, learning_rate=1e-2, batch_size=4, views=16)
 
 

@@ -104,9 +104,9 @@ def _backbone() -> bytes:
 
 @cache
 def _shared() -> bytes:
-    """Regions as they are, and for each the brightness of p2 at its middle, plain and above RAMPS, and its size, as its vector."""
+    """Regions as they are; their vectors: the brightness of p2 at their middle, plain and above RAMPS, and their size."""
     constants = {
-        "half": np.array([[0.5, 0], [0, 0.5], [0.5, 0], [0, 0.5]], np.float32) / BLOCK_PX,  # box -> middle, in cells
+        "half": np.array([[0.5, 0], [0, 0.5], [0.5, 0], [0, 0.5]], np.float32) / BLOCK_PX,  # box to middle, in cells
         "zero": np.array([0]),
         "one": np.array([1]),
         "axis": np.array([1]),
