@@ -80,7 +80,7 @@ class Engine:
         store = Store(models)
         wanted = None if signals is None else tuple(signals)
         snapshot = store.snapshot(wanted, versions)
-        loader = Loader(store.release(), runtime, threads)
+        loader = Loader(store.release(snapshot.backbone_version), runtime, threads)
         network = loader.network(snapshot)
         return cls(store, loader.release.contract, network, snapshot, device, threshold, wanted, loader, arbitrate)
 
@@ -134,7 +134,8 @@ class Engine:
         self._check_open()
         if self._store is None or self._loader is None or self._store.revision() == self._snapshot.revision:
             return False
-        snapshot, release = self._store.snapshot(self._signals), self._store.release()
+        snapshot = self._store.snapshot(self._signals)
+        release = self._store.release(snapshot.backbone_version)
         loader, have = self._loader, self._network if self._loader.release == release else None
         if have is None:
             if release.contract != self.contract:

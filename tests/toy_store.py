@@ -104,7 +104,7 @@ def _backbone() -> bytes:
 
 @cache
 def _shared() -> bytes:
-    """Regions as they are; their vectors: the brightness of p2 at their middle, plain and above RAMPS, and their size."""
+    """Regions as they are; their vectors: the brightness of p2 at their middle, plain and above RAMPS, and size."""
     constants = {
         "half": np.array([[0.5, 0], [0, 0.5], [0.5, 0], [0, 0.5]], np.float32) / BLOCK_PX,  # box to middle, in cells
         "zero": np.array([0]),

@@ -177,7 +177,7 @@ def _publish(
     }
     version = store.add_head(signal, files, manifest, info)
     if decision.promote and active:
-        store.promote(signal, version, decision.reason, auto=True)
+        store.promote(signal, version, decision.reason, auto=True, against=active.version)
     return Published(signal, version, decision, before, after, split, trained)
 
 
