@@ -138,7 +138,9 @@ def _publish(
         raise StoreError(
             f"{signal}: the exported head finds something else than torch: {certificate}; nothing was saved"
         )
-    active = store.head(signal, release) if signal in store.signals() else None
+    previous = store.history(signal)["active_version"] if signal in store.signals() else None
+    fits = previous is not None and signal not in store.incompatible()  # a head of another backbone is no rival
+    active = store.head(signal, release) if fits else None
     measured = measure(release, [head for head in (active, candidate) if head], validation)
     after, before = measured[0], measured[active.version] if active else None
     sources = ({s.source_key for s in train}, {s.source_key for s in validation})
@@ -176,8 +178,8 @@ def _publish(
         "certificate.json": json.dumps(certificate.as_json(), indent=2).encode(),
     }
     version = store.add_head(signal, files, manifest, info)
-    if decision.promote and active:
-        store.promote(signal, version, decision.reason, auto=True, against=active.version)
+    if decision.promote and previous is not None:
+        store.promote(signal, version, decision.reason, auto=True, against=previous)
     return Published(signal, version, decision, before, after, split, trained)
 
 
