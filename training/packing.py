@@ -1,6 +1,6 @@
 """Rendered scenes as samples: how the shipped packs get theirs.
 
-    python -m training.packing SCENES DATA --contract wideband --signals wifi_ofdm,lte_tdd --train 60 --validation 30
+    python -m training.packing SCENES DATA --contract wideband --signals wifi_ofdm,lte_tdd --train 50 --validation 24
 
 Scenes of the training side become samples for training, those of the validation side, which are made of other
 recordings, samples for validation. Of a signal with a single recording there are no such scenes: then the training
