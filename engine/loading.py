@@ -39,8 +39,8 @@ class Loader:
         return self._open("backbone.onnx", IMAGE, feature_shapes(self.release.input_size))
 
     def shared(self) -> Session:
-        """regions, p2..p6 -> proposals, vectors."""
-        return self._open("shared.onnx", {**REGIONS, **feature_shapes(self.release.input_size)}, DESCRIBED)
+        """regions, image, p2..p6 -> proposals, vectors."""
+        return self._open("shared.onnx", {**REGIONS, **IMAGE, **feature_shapes(self.release.input_size)}, DESCRIBED)
 
     def compact(self, capacity: int) -> Session:
         """proposals, vectors and the weights of so many compact heads -> boxes, scores."""

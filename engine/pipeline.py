@@ -112,7 +112,7 @@ def find(
         with _timed(frame, "regions"):
             boxes = regions(image)
         with _timed(frame, "shared"):
-            described = network.shared.run({"regions": boxes, **features})
+            described = network.shared.run({"regions": boxes, "image": image[None, None], **features})
         with _timed(frame, "heads"):
             batch = network.heads["compact"].run({**described, **compact.weights})
             real = boxes[:, 2] > 0  # the rest is padding

@@ -41,8 +41,8 @@ def backbone_graph(tensors: Mapping[str, torch.Tensor], size: Size = LEGACY_SIZE
 
 
 def shared_graph(shared: SharedLayers) -> bytes:
-    """regions, p2..p6 -> proposals, vectors: what all compact heads share."""
-    shapes = {**REGIONS, **feature_shapes(shared.input_size)}
+    """regions, image, p2..p6 -> proposals, vectors: what all compact heads share."""
+    shapes = {**REGIONS, **IMAGE, **feature_shapes(shared.input_size)}
     inputs = tuple(torch.rand(shape) for shape in shapes.values())
     model = _export(shared, inputs, list(shapes), list(DESCRIBED), fold=True)
     _fix_outputs(model, DESCRIBED)
@@ -136,13 +136,18 @@ def bind(model: onnx.ModelProto, tensors: Mapping[str, torch.Tensor]) -> None:
 
 def backbone_tensors(graph: bytes) -> dict[str, torch.Tensor]:
     """The state dict that `backbone_graph` put into a graph, as float32."""
+    return {name: tensor for name, tensor in _tensors(graph).items() if name.startswith(BACKBONE_PREFIX)}
+
+
+def shared_tensors(graph: bytes) -> dict[str, torch.Tensor]:
+    """The state dict of the layers that `shared_graph` wrote, as float32."""
+    return _tensors(graph)
+
+
+def _tensors(graph: bytes) -> dict[str, torch.Tensor]:
     model = onnx.load_model_from_string(graph)
     arrays = {i.name.removesuffix(".f16"): numpy_helper.to_array(i) for i in model.graph.initializer}
-    return {
-        name: torch.from_numpy(array.astype(np.float32))
-        for name, array in arrays.items()
-        if name.startswith(BACKBONE_PREFIX)
-    }
+    return {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
 
 
 def head_file(tensors: Mapping[str, torch.Tensor]) -> bytes:

@@ -1,7 +1,8 @@
 """What all compact heads share: every region of a capture refined and described, once for all of them.
 
-Regions come from the image (`engine.regions`); here each is pooled from one map, fused of p2 and p4, and two
-wide layers turn that into a refined box and a vector. Trained with the backbone, frozen and released with it.
+Regions come from the image (`engine.regions`); here each is pooled from one map, fused of p2 and p4, and from the image
+itself, and two wide layers turn that into a refined box and a vector. Trained with the backbone, frozen and released
+with it.
 """
 
 from typing import Final
@@ -20,6 +21,9 @@ POOL: Final = 7  # cells a side
 SAMPLING: Final = 2  # sample points a side of a pooled cell
 CONTEXT: Final = 0.15  # of a box's side that is pooled beyond each edge
 CONTEXT_PX: Final = 3.0  # and network pixels on top, so that thin boxes show their surroundings
+FINE_POOLS: Final = ((32, 2), (2, 32), (10, 10))  # rows, columns of the image's own cells: spectrum, time course, both
+FINE: Final = sum(2 * rows * columns + 1 for rows, columns in FINE_POOLS)  # values that come of them
+STRIPES: Final = 1e-5  # least variance of a cell's pixels, so that a root has a slope
 WIDE: Final = 512  # values of the first wide layer
 DELTA_SCALE: Final = (10.0, 10.0, 5.0, 5.0)  # of the refinement, as R-CNN has it
 MAX_LOG: Final = 3.0  # of a side's scaling
@@ -28,20 +32,23 @@ GEOMETRY: Final = 14  # values that describe a box's size
 
 
 class SharedLayers(nn.Module):
-    """forward(regions, p2..p6) -> proposals float32[K, 4], vectors float32[K, VECTOR]; boxes in image pixels."""
+    """forward(regions, image, p2..p6) -> proposals float32[K, 4], vectors float32[K, VECTOR]; boxes in image pixels."""
 
     def __init__(self, input_size: tuple[int, int] = INPUT_SIZE) -> None:
         super().__init__()
         self.input_size = input_size  # rows, columns of the network's input
         self.fine = nn.Conv2d(CHANNELS, REDUCED, 1)  # of p2
         self.coarse = nn.Conv2d(CHANNELS, REDUCED, 1)  # of p4
-        self.wide = nn.Linear(REDUCED * POOL * POOL + GEOMETRY, WIDE)
+        self.wide = nn.Linear(REDUCED * POOL * POOL + GEOMETRY + FINE, WIDE)
         self.embed = nn.Linear(WIDE, VECTOR - WIDE)
         self.deltas = nn.Linear(VECTOR, 4)
 
-    def forward(self, regions: torch.Tensor, *features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, regions: torch.Tensor, image: torch.Tensor, *features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         scale = torch.tensor([self.input_size[1] / IMAGE_SIZE, self.input_size[0] / IMAGE_SIZE] * 2)
-        vectors, refined = self.describe(self.fused(features), [regions * scale])
+        grey = functional.interpolate(image, size=self.input_size, mode="bilinear", align_corners=False)
+        vectors, refined = self.describe(self.fused(features), grey, [regions * scale])
         used = features[1].flatten()[0] + features[3].flatten()[0] + features[4].flatten()[0]  # so that all are inputs
         return (refined / scale).clamp(0, IMAGE_SIZE), vectors + 0 * used
 
@@ -50,8 +57,13 @@ class SharedLayers(nn.Module):
         fine, coarse = self.fine(features[0]), self.coarse(features[2])
         return functional.relu(fine + functional.interpolate(coarse, size=fine.shape[2:], mode="nearest"))
 
-    def describe(self, fused: torch.Tensor, boxes: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors float32[N, VECTOR] and refined boxes float32[N, 4] of all images' boxes, in network pixels."""
+    def describe(
+        self, fused: torch.Tensor, grey: torch.Tensor, boxes: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors float32[N, VECTOR] and refined boxes float32[N, 4] of all images' boxes, in network pixels.
+
+        grey: float32[B, 1, rows, columns] in 0..1, the network's input before it is normalised.
+        """
         flat = torch.cat(boxes)
         sides = flat[:, 2:] - flat[:, :2]
         margin = sides * CONTEXT + CONTEXT_PX
@@ -59,9 +71,23 @@ class SharedLayers(nn.Module):
         number = torch.cat([torch.full((len(part), 1), float(i)) for i, part in enumerate(boxes)])
         rois = torch.cat([number, around], dim=1)
         pooled = roi_align(fused, rois, (POOL, POOL), 1 / STRIDES["p2"], SAMPLING, aligned=True).flatten(1)
-        hidden = functional.relu(self.wide(torch.cat([pooled, geometry(sides)], dim=1)))
+        seen = torch.cat([pooled, geometry(sides), fine_look(grey, rois)], dim=1)
+        hidden = functional.relu(self.wide(seen))
         vectors = torch.cat([hidden, functional.relu(self.embed(hidden))], dim=1)
         return vectors, moved(flat, self.deltas(vectors))
+
+
+def fine_look(grey: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+    """float32[N, FINE] of image pixels that feature maps no longer tell apart: how a region's level runs over frequency
+    and over time, and how rough it is in each cell, after the region's mean level."""
+    values = []
+    for shape in FINE_POOLS:
+        mean, square = roi_align(torch.cat([grey, grey * grey], dim=1), rois, shape, 1.0, SAMPLING, True).unbind(1)
+        mean, square = mean.flatten(1), square.flatten(1)
+        level = mean.mean(dim=1, keepdim=True)
+        rough = ((square - mean * mean).clamp(min=0) + STRIPES).sqrt()
+        values += [(mean - level) * 8, rough * 16, level * 4]  # 10 dB are 1
+    return torch.cat(values, dim=1)
 
 
 def geometry(sides: torch.Tensor) -> torch.Tensor:

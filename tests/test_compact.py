@@ -14,10 +14,17 @@ from engine.heads import BATCHED, COMPACT, DESCRIBED, PROPOSALS, Head, batched, 
 from engine.registry import Store
 from engine.sessions.open import open_session
 from engine.snapshot import NOTHING, Snapshot, capacity_for, stack
-from export.to_onnx import backbone_graph, backbone_tensors, compact_heads_graph, full_head_graph, shared_graph
+from export.to_onnx import (
+    backbone_graph,
+    backbone_tensors,
+    compact_heads_graph,
+    full_head_graph,
+    shared_graph,
+    shared_tensors,
+)
 from network.compact import compact_heads
 from network.detector import detector, split
-from network.shared import SharedLayers
+from network.shared import FINE, FINE_POOLS, SharedLayers, fine_look
 
 from .toy_store import add_head, image, toy_store
 
@@ -90,13 +97,37 @@ def test_the_exported_shared_layers_compute_what_torch_computes() -> None:
     features = {name: torch.rand(shape) for name, shape in feature_shapes(INPUT).items()}
     regions = torch.from_numpy(described()["proposals"])
     session = open_session(shared_graph(shared), threads=1)
+    fed = {"regions": regions, "image": torch.rand(1, 1, 1024, 1024), **features}
     with torch.no_grad():
-        boxes, vectors = shared(regions, *features.values())
-    found = session.run({"regions": regions.numpy(), **{name: feature.numpy() for name, feature in features.items()}})
+        boxes, vectors = shared(*fed.values())
+    found = session.run({name: tensor.numpy() for name, tensor in fed.items()})
     session.close()
     assert np.abs(found["proposals"] - boxes.numpy()).max() < SAME * 1024
     assert np.abs(found["vectors"] - vectors.numpy()).max() < 1e-3
     assert found["proposals"].min() >= 0 and found["proposals"].max() <= 1024
+
+
+def test_the_shared_layers_can_be_read_back_from_their_graph() -> None:
+    shared = SharedLayers(INPUT)
+    with torch.no_grad():
+        for weight in shared.parameters():
+            weight.copy_(weight.half())  # as a release stores them
+    stored = shared_tensors(shared_graph(shared))
+    assert all(torch.equal(stored[name], value) for name, value in shared.state_dict().items())
+
+
+def test_the_fine_look_tells_a_rough_region_from_an_even_one_at_any_level() -> None:
+    even = torch.full((1, 1, 64, 96), 0.5)
+    rough = even.clone()
+    rough[..., ::2] += 0.2
+    roi = torch.tensor([[0.0, 10, 10, 40, 40]])
+    plain, louder, other = (fine_look(grey, roi)[0] for grey in (even, even + 0.3, rough))
+    assert plain.shape == (FINE,)
+    level = torch.zeros(FINE, dtype=torch.bool)
+    level[[sum(2 * r * c + 1 for r, c in FINE_POOLS[: n + 1]) - 1 for n in range(len(FINE_POOLS))]] = True
+    assert (plain[~level] - louder[~level]).abs().max() < 1e-2
+    assert torch.allclose(louder[level] - plain[level], torch.tensor(0.3 * 4))
+    assert (plain[~level] - other[~level]).abs().max() > 0.5
 
 
 def test_a_backbone_of_another_input_size_keeps_its_tensors_and_feeds_full_heads_too() -> None:

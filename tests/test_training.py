@@ -11,11 +11,14 @@ import torch
 from torchvision.ops import box_iou
 
 from engine.errors import HydraError
-from network.shared import deltas_to, moved
+from export.to_onnx import backbone_graph, shared_graph
+from network.detector import freeze_norms
+from network.shared import INPUT_SIZE, deltas_to, moved
 from training import backbone
-from training.backbone import Settings, rate_at, train
+from training.backbone import ManyTypes, Settings, begin, rate_at, train
 from training.crops import SceneImages, Shape
 from training.losses import NOTHING_IOU, SAMPLED, sampled_boxes, shared_losses
+from training.release import parts
 from training.views import PLAIN, View, draw_views, seen, seen_boxes
 
 SMALL = Shape(128, 128, 2)
@@ -48,6 +51,19 @@ def test_a_run_goes_on_where_it_stopped(scenes: Path, tmp_path: Path) -> None:
         train(scenes, tmp_path, Settings(steps=steps, save_every=1))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 3
+
+
+def test_a_run_may_begin_with_the_weights_of_a_release(scenes: Path, tmp_path: Path) -> None:
+    train(scenes, tmp_path / "first", Settings(steps=1))
+    tensors, shared = parts(tmp_path / "first")
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "backbone.onnx").write_bytes(backbone_graph(tensors, INPUT_SIZE))
+    (tmp_path / "v1" / "shared.onnx").write_bytes(shared_graph(shared))
+    model = ManyTypes(2)
+    begin(model, tmp_path / "v1")
+    assert all(torch.equal(value, model.shared.state_dict()[name]) for name, value in shared.state_dict().items())
+    frozen = freeze_norms(model.state_dict())
+    assert all(torch.equal(value, frozen[name]) for name, value in tensors.items())
 
 
 def test_a_loss_that_is_no_number_stops_the_run(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

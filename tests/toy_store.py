@@ -135,7 +135,7 @@ def _shared() -> bytes:
         helper.make_node("Concat", ["column", "steps", "size"], ["some"], axis=1),
         helper.make_node("Pad", ["some", "pads"], ["vectors"]),
     ]
-    return graph_bytes(nodes, constants, {**REGIONS, **FEATURES}, DESCRIBED)
+    return graph_bytes(nodes, constants, {**REGIONS, **IMAGE, **FEATURES}, DESCRIBED)
 
 
 @cache

@@ -1,6 +1,6 @@
 """Training a backbone and the layers that compact heads share, many signal types of both contracts at once.
 
-    python -m training.backbone SCENES RUN --steps 900 [--start backbone.onnx]
+    python -m training.backbone SCENES RUN --steps 900 [--start models/backbone/v1]
 
 A run writes RUN/last.pt every few minutes and goes on from it when started again. The learning rate is
 constant after a warm-up and falls to zero over the last part, so a run may be shortened or lengthened.
@@ -20,7 +20,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from tqdm import tqdm
 
 from engine.errors import HydraError
-from export.to_onnx import backbone_tensors
+from export.to_onnx import backbone_tensors, shared_tensors
 from network.backbone import normalised
 from network.detector import BACKBONE_PREFIX
 from network.shared import VECTOR, WIDE, SharedLayers
@@ -62,7 +62,7 @@ class ManyTypes(nn.Module):
     def losses(self, images: torch.Tensor, targets: Sequence[Target]) -> dict[str, torch.Tensor]:
         """targets: per image truths, their class numbers, and regions, boxes in the crop's pixels."""
         boxes = [sampled_boxes(regions, truth, images.shape[2:]) for truth, _, regions in targets]
-        vectors, refined = self.shared.describe(self.shared.fused(self.features(images)), boxes)
+        vectors, refined = self.shared.describe(self.shared.fused(self.features(images)), images, boxes)
         return shared_losses(self.types(vectors[:, WIDE:]), refined, boxes, [target[:2] for target in targets])
 
 
@@ -72,17 +72,17 @@ def rate_at(step: int, settings: Settings) -> float:
     return min(1.0, (step + 1) / settings.warm_up, max(0.0, left))
 
 
-def train(scenes: Path, run: Path, settings: Settings, store_backbone: Path | None = None) -> None:
-    """Trains until `settings.steps`. Raises HydraError on a loss that is no number; the last checkpoint stands."""
+def train(scenes: Path, run: Path, settings: Settings, start: Path | None = None) -> None:
+    """Trains until `settings.steps`, from the weights of the release in `start` where one is given.
+
+    Raises HydraError on a loss that is no number; the last checkpoint stands.
+    """
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
     classes = scene_classes(scenes)
     model = ManyTypes(len(classes))
-    if store_backbone is not None:
-        tensors = backbone_tensors(store_backbone.read_bytes())
-        model.backbone.load_state_dict({k.removeprefix(BACKBONE_PREFIX): v for k, v in tensors.items()}, strict=False)
-        for part in (model.backbone.body.conv1, model.backbone.body.bn1, model.backbone.body.layer1):
-            part.requires_grad_(False)  # edges and textures are there already; a fifth of the backward pass saved
+    if start is not None:
+        begin(model, start)
     model = model.to(memory_format=torch.channels_last)
     data = {name: SceneImages(scenes / name / "train", classes) for name in SHAPES}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -125,6 +125,18 @@ def train(scenes: Path, run: Path, settings: Settings, store_backbone: Path | No
     bar.close()
 
 
+def begin(model: ManyTypes, release: Path) -> None:
+    """Takes over the weights of a release's backbone and shared layers. Its first stage is not trained further: edges
+    and textures are there already, and a fifth of the backward pass is saved."""
+    tensors = backbone_tensors((release / "backbone.onnx").read_bytes())
+    model.backbone.load_state_dict({k.removeprefix(BACKBONE_PREFIX): v for k, v in tensors.items()}, strict=False)
+    for part in (model.backbone.body.conv1, model.backbone.body.bn1, model.backbone.body.layer1):
+        part.requires_grad_(False)
+    if (release / "shared.onnx").exists():
+        stored = shared_tensors((release / "shared.onnx").read_bytes())
+        model.shared.load_state_dict({name: stored[name] for name in model.shared.state_dict()})
+
+
 def _save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, step: int) -> None:
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     torch.save({**state, "rng": json.dumps(rng.bit_generator.state)}, run / "next.pt")
@@ -156,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of this run's checkpoints")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
-    parser.add_argument("--start", type=Path, help="a backbone.onnx whose weights the run begins with")
+    parser.add_argument("--start", type=Path, help="folder of a release whose weights the run begins with")
     options = parser.parse_args(arguments)
     settings = Settings(steps=options.steps, learning_rate=options.learning_rate)
     train(options.scenes, options.run, settings, options.start)

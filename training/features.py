@@ -68,8 +68,8 @@ class Describer:
             self._sessions = loader.backbone(), loader.shared()
         backbone, shared = self._sessions
         grey = image.astype(np.float32) / np.float32(255)
-        boxes = regions(grey)
-        found = shared.run({"regions": boxes, **backbone.run({"image": grey[None, None]})})
+        boxes, fed = regions(grey), {"image": grey[None, None]}
+        found = shared.run({"regions": boxes, **fed, **backbone.run(fed)})
         real = boxes[:, 2:3] > 0
         described = Described(found["proposals"] * real, (found["vectors"] * real).astype(np.float16))
         if path:

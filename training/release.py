@@ -92,13 +92,14 @@ def _look(
     for number, path in enumerate(tqdm(paths[:BANK_SCENES], desc="scenes", unit="scene")):
         with np.load(path, allow_pickle=False) as stored:
             image, boxes, labels = stored["image"].astype(np.float32) / 255, stored["boxes"], stored["labels"]
-        boxes_seen = regions(image)
-        found = layers.run({"regions": boxes_seen, **backbone.run({"image": image[None, None]})})
+        boxes_seen, fed = regions(image), {"image": image[None, None]}
+        found = layers.run({"regions": boxes_seen, **fed, **backbone.run(fed)})
         count = int((boxes_seen[:, 2] > 0).sum())
         found = {name: array[:count] for name, array in found.items()}
         if number < CERTIFIED:
             with torch.no_grad():
-                ours = shared(torch.from_numpy(boxes_seen), *reference(torch.from_numpy(image)[None, None]))
+                whole = torch.from_numpy(image)[None, None]
+                ours = shared(torch.from_numpy(boxes_seen), whole, *reference(whole))
             flat = np.full(count, 0.9, np.float32)  # the shared part gives no scores: every box counts
             pairs.append((Found(ours[0].numpy()[:count], flat), Found(found["proposals"], flat)))
         for label, vectors in _rows(found, boxes, labels):
