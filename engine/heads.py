@@ -20,6 +20,7 @@ STRIDES: Final = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}  # network pix
 IMAGE: Final = {"image": (1, 1, IMAGE_SIZE, IMAGE_SIZE)}
 PROPOSALS: Final = 512  # shared by all compact heads of a capture
 REGIONS: Final = {"regions": (PROPOSALS, 4)}  # what they are made of, image pixels; see `engine.regions`
+FUSED: Final = 64  # channels of the one map that regions are pooled from
 VECTOR: Final = 768  # values that describe a proposal
 MAX_DETECTIONS: Final = 100
 NMS_IOU: Final = 0.5  # of the graph; a head's manifest may ask for less
@@ -67,6 +68,11 @@ def feature_shapes(input_size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
 
 
 FEATURES: Final = feature_shapes((INPUT_SIZE, INPUT_SIZE))  # of a legacy network
+
+
+def fused_shape(input_size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of the one map that regions are pooled from, likewise."""
+    return {"fused": (1, FUSED, *feature_shapes(input_size)["p2"][2:])}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """The whole way of a capture, top to bottom: IQ, image, feature maps, boxes, detections.
 
-    IQ complex64[n] -> power -> image [1, 1, 1024, 1024] -> p2..p6
-    image -> regions; with p2..p6 -> proposals and vectors, once for all
+    IQ complex64[n] -> power -> image [1, 1, 1024, 1024] -> p2..p6, or only the fused map where there is no full head
+    image -> regions; with the fused map -> proposals and vectors, once for all
     -> compact heads, all as one batch -> boxes, scores -> detections
     -> full heads, one after another  -> boxes, scores -> detections
 
@@ -28,16 +28,18 @@ from .spectrogram import Array, has_power, power_spectrum, to_image
 
 @dataclass(frozen=True)
 class Network:
-    """The loaded graphs: one backbone, one graph per head type in use, and what compact heads share."""
+    """The loaded graphs: one that reads the image, one per head type in use, and what compact heads share."""
 
-    backbone: Session
+    backbone: Session  # to p2..p6; of a lean network the trunk, to the fused map
     heads: Mapping[str, Session]
     shared: Session | None = None  # of compact heads
     capacity: int = 0  # heads that the graph of compact heads has room for
+    fuse: Session | None = None  # p2..p6 to the fused map, where full and compact heads run side by side
+    lean: bool = False
 
     @property
     def sessions(self) -> tuple[Session, ...]:
-        return (self.backbone, *self.heads.values(), *filter(None, [self.shared]))
+        return (self.backbone, *self.heads.values(), *filter(None, [self.shared, self.fuse]))
 
     @property
     def runtime(self) -> str:
@@ -112,7 +114,8 @@ def find(
         with _timed(frame, "regions"):
             boxes = regions(image)
         with _timed(frame, "shared"):
-            described = network.shared.run({"regions": boxes, "image": image[None, None], **features})
+            fused = network.fuse.run(features) if network.fuse else features
+            described = network.shared.run({"regions": boxes, "image": image[None, None], **fused})
         with _timed(frame, "heads"):
             batch = network.heads["compact"].run({**described, **compact.weights})
             real = boxes[:, 2] > 0  # the rest is padding

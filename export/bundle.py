@@ -14,20 +14,20 @@ from engine.heads import BATCHED, DESCRIBED, DETECTIONS, Head, feature_shapes
 from engine.registry import Release, Store
 
 STEPS = {
-    "compact": "image float32[1, 1, 1024, 1024] -> backbone.onnx -> p2..p6; with regions float32[512, 4] "
+    "compact": "image float32[1, 1, 1024, 1024] -> trunk.onnx -> fused; with image and regions float32[512, 4] "
     "(engine.regions) -> shared.onnx -> proposals, vectors -> head.onnx -> boxes, scores; then NMS",
     "full": "image float32[1, 1, 1024, 1024] -> backbone.onnx -> p2..p6 -> head.onnx -> boxes, scores",
 }
+FILES = {"compact": ("trunk.onnx", "shared.onnx"), "full": ("backbone.onnx",)}
 
 
 def export_head(store: Store, signal: str, target: Path, version: int | None = None) -> dict[str, Any]:
-    """Writes backbone.onnx, head.onnx (and shared.onnx for a compact head) and bundle.json into a new folder.
+    """Writes head.onnx, what runs before it (FILES) and bundle.json into a new folder.
 
     Returns what stands in bundle.json. Raises StoreError when the folder exists or the store lacks the version.
     """
     release = store.release()
     head = store.head(signal, release, version)
-    files = ["backbone.onnx", "shared.onnx"] if head.head_type == "compact" else ["backbone.onnx"]
     about = {
         "signal": signal,
         "version": head.version,
@@ -41,7 +41,7 @@ def export_head(store: Store, signal: str, target: Path, version: int | None = N
     if target.exists():
         raise StoreError(f"{target}: exists; give a folder that is not there yet")
     with new_folder(target) as folder:
-        for name in files:
+        for name in FILES[head.head_type]:
             (folder / name).write_bytes(release.file(name).read_bytes())
         (folder / "head.onnx").write_bytes(head_graph(head, release))
         write_json(folder / "bundle.json", about)

@@ -16,13 +16,25 @@ from safetensors.numpy import save
 from torch import nn
 
 from engine.errors import GraphError
-from engine.graphs import check_graph, with_room
-from engine.heads import BATCHED, CELLS, COMPACT, DESCRIBED, DETECTIONS, FULL, IMAGE, REGIONS, batched, feature_shapes
+from engine.graphs import Shapes, check_graph, with_room
+from engine.heads import (
+    BATCHED,
+    CELLS,
+    COMPACT,
+    DESCRIBED,
+    DETECTIONS,
+    FULL,
+    IMAGE,
+    REGIONS,
+    batched,
+    feature_shapes,
+    fused_shape,
+)
 from network.backbone import Backbone
 from network.compact import CompactHeads
 from network.detector import BACKBONE_PREFIX
 from network.heads import LEGACY_SIZE, FullHead, Size
-from network.shared import SharedLayers
+from network.shared import Fuse, SharedLayers, Trunk
 
 OPSET = 17
 LEAST_HALVED = 1024  # values; smaller tensors stay as they are
@@ -40,14 +52,35 @@ def backbone_graph(tensors: Mapping[str, torch.Tensor], size: Size = LEGACY_SIZE
     return model.SerializeToString()
 
 
+def trunk_graph(tensors: Mapping[str, torch.Tensor], fuse: Fuse, size: Size) -> bytes:
+    """image -> the fused map: the backbone as far as compact heads need it, see `network.shared.Trunk`."""
+    trunk = Trunk(Backbone(tensors, size).net, fuse, size)
+    return _plain_graph(trunk, IMAGE, fused_shape(size))
+
+
+def fuse_graph(fuse: Fuse, size: Size) -> bytes:
+    """p2..p6 -> the fused map, for engines that compute the feature maps for full heads anyway."""
+    return _plain_graph(fuse, feature_shapes(size), fused_shape(size))
+
+
 def shared_graph(shared: SharedLayers) -> bytes:
-    """regions, image, p2..p6 -> proposals, vectors: what all compact heads share."""
-    shapes = {**REGIONS, **IMAGE, **feature_shapes(shared.input_size)}
-    inputs = tuple(torch.rand(shape) for shape in shapes.values())
-    model = _export(shared, inputs, list(shapes), list(DESCRIBED), fold=True)
-    _fix_outputs(model, DESCRIBED)
+    """regions, image, fused -> proposals, vectors: what all compact heads share."""
+    return _plain_graph(shared, {**REGIONS, **IMAGE, **fused_shape(shared.input_size)}, DESCRIBED)
+
+
+def _plain_graph(module: nn.Module, inputs: Shapes, outputs: Shapes) -> bytes:
+    """A module with its weights inside. Inputs that the module does not use are ports of the graph all the same."""
+    model = _export(
+        module, tuple(torch.rand(shape) for shape in inputs.values()), list(inputs), list(outputs), fold=True
+    )
+    unused = inputs.keys() - {port.name for port in model.graph.input}
+    ports = {port.name: port for port in model.graph.input}
+    ports |= {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, inputs[name]) for name in unused}
+    del model.graph.input[:]
+    model.graph.input.extend(ports[name] for name in inputs)
+    _fix_outputs(model, outputs)
     _halve(model)
-    check_graph(model, shapes, DESCRIBED)
+    check_graph(model, inputs, outputs)
     return model.SerializeToString()
 
 
@@ -139,8 +172,8 @@ def backbone_tensors(graph: bytes) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in _tensors(graph).items() if name.startswith(BACKBONE_PREFIX)}
 
 
-def shared_tensors(graph: bytes) -> dict[str, torch.Tensor]:
-    """The state dict of the layers that `shared_graph` wrote, as float32."""
+def stored_tensors(graph: bytes) -> dict[str, torch.Tensor]:
+    """The state dict of the layers that `fuse_graph` or `shared_graph` wrote, as float32."""
     return _tensors(graph)
 
 

@@ -1,8 +1,8 @@
 """What all compact heads share: every region of a capture refined and described, once for all of them.
 
-Regions come from the image (`engine.regions`); here each is pooled from one map, fused of p2 and p4, and from the image
-itself, and two wide layers turn that into a refined box and a vector. Trained with the backbone, frozen and released
-with it.
+Regions come from the image (`engine.regions`); here each is pooled from one map, fused of p2 and p4 (`Fuse`), and from
+the image itself, and two wide layers turn that into a refined box and a vector (`SharedLayers`). Trained with the
+backbone, frozen and released with it. Where only compact heads run, nothing else of the FPN is needed: `Trunk`.
 """
 
 from typing import Final
@@ -13,10 +13,11 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from engine.contract import IMAGE_SIZE
-from engine.heads import CHANNELS, STRIDES, VECTOR
+from engine.heads import CHANNELS, FUSED, STRIDES, VECTOR
+
+from .backbone import normalised
 
 INPUT_SIZE: Final = (512, 768)  # rows (frequency) and columns (time) that a network with compact heads works on
-REDUCED: Final = 64  # channels of the fused map
 POOL: Final = 7  # cells a side
 SAMPLING: Final = 2  # sample points a side of a pooled cell
 CONTEXT: Final = 0.15  # of a box's side that is pooled beyond each edge
@@ -31,31 +32,74 @@ MIN_SIDE_PX: Final = 0.25
 GEOMETRY: Final = 14  # values that describe a box's size
 
 
+class Fuse(nn.Module):
+    """forward(p2..p6) -> the map that regions are pooled from, at p2's resolution: float32[B, FUSED, h, w]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(CHANNELS, FUSED, 1)  # of p2
+        self.coarse = nn.Conv2d(CHANNELS, FUSED, 1)  # of p4
+
+    def forward(self, *features: torch.Tensor) -> torch.Tensor:
+        return joined(self.fine(features[0]), self.coarse(features[2]))
+
+
+def joined(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+    return functional.relu(fine + functional.interpolate(coarse, size=fine.shape[2:], mode="nearest"))
+
+
+class Trunk(nn.Module):
+    """forward(image) -> what `Fuse` makes of the backbone's maps, with half the arithmetic.
+
+    Between p2's last convolution, 3 x 3 and 256 channels wide, and the fused map stands only a 1 x 1 one down to FUSED. The two are one 3 x 3 convolution, so p2 need not be computed; likewise p4; p3, p5 and p6 are not asked for.
+    Equal up to rounding, borders included: the second convolution comes after the padding.
+    """
+
+    def __init__(self, net: nn.Module, fuse: Fuse, input_size: tuple[int, int] = INPUT_SIZE) -> None:
+        """net: torchvision's BackboneWithFPN."""
+        super().__init__()
+        self.input_size = input_size
+        self.body, self.laterals = net.body, net.fpn.inner_blocks
+        self.fine = merged(net.fpn.layer_blocks[0][0], fuse.fine)
+        self.coarse = merged(net.fpn.layer_blocks[2][0], fuse.coarse)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        grey = functional.interpolate(image, size=self.input_size, mode="bilinear", align_corners=False)
+        levels = list(self.body(normalised(grey)).values())
+        tops = [self.laterals[-1](levels[-1])]
+        for lateral, level in zip(self.laterals[-2::-1], levels[-2::-1], strict=True):
+            side = lateral(level)
+            tops.append(side + functional.interpolate(tops[-1], size=side.shape[2:], mode="nearest"))
+        return joined(self.fine(tops[3]), self.coarse(tops[1]))
+
+
+def merged(first: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
+    """One convolution that does what `first` and then the 1 x 1 convolution `then` do."""
+    both = nn.Conv2d(first.in_channels, then.out_channels, first.kernel_size, padding=first.padding)
+    mix = then.weight[:, :, 0, 0].double()
+    with torch.no_grad():
+        both.weight.copy_(torch.einsum("ok,kiyx->oiyx", mix, first.weight.double()))
+        both.bias.copy_(mix @ first.bias.double() + then.bias)
+    return both.requires_grad_(False)
+
+
 class SharedLayers(nn.Module):
-    """forward(regions, image, p2..p6) -> proposals float32[K, 4], vectors float32[K, VECTOR]; boxes in image pixels."""
+    """forward(regions, image, fused) -> proposals float32[K, 4], vectors float32[K, VECTOR]; boxes in image pixels."""
 
     def __init__(self, input_size: tuple[int, int] = INPUT_SIZE) -> None:
         super().__init__()
         self.input_size = input_size  # rows, columns of the network's input
-        self.fine = nn.Conv2d(CHANNELS, REDUCED, 1)  # of p2
-        self.coarse = nn.Conv2d(CHANNELS, REDUCED, 1)  # of p4
-        self.wide = nn.Linear(REDUCED * POOL * POOL + GEOMETRY + FINE, WIDE)
+        self.wide = nn.Linear(FUSED * POOL * POOL + GEOMETRY + FINE, WIDE)
         self.embed = nn.Linear(WIDE, VECTOR - WIDE)
         self.deltas = nn.Linear(VECTOR, 4)
 
     def forward(
-        self, regions: torch.Tensor, image: torch.Tensor, *features: torch.Tensor
+        self, regions: torch.Tensor, image: torch.Tensor, fused: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         scale = torch.tensor([self.input_size[1] / IMAGE_SIZE, self.input_size[0] / IMAGE_SIZE] * 2)
         grey = functional.interpolate(image, size=self.input_size, mode="bilinear", align_corners=False)
-        vectors, refined = self.describe(self.fused(features), grey, [regions * scale])
-        used = features[1].flatten()[0] + features[3].flatten()[0] + features[4].flatten()[0]  # so that all are inputs
-        return (refined / scale).clamp(0, IMAGE_SIZE), vectors + 0 * used
-
-    def fused(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The one map that boxes are pooled from, at p2's resolution: float32[B, REDUCED, h, w]."""
-        fine, coarse = self.fine(features[0]), self.coarse(features[2])
-        return functional.relu(fine + functional.interpolate(coarse, size=fine.shape[2:], mode="nearest"))
+        vectors, refined = self.describe(fused, grey, [regions * scale])
+        return (refined / scale).clamp(0, IMAGE_SIZE), vectors
 
     def describe(
         self, fused: torch.Tensor, grey: torch.Tensor, boxes: list[torch.Tensor]

@@ -22,11 +22,11 @@ def test_an_exported_head_finds_what_the_engine_finds(tmp_path: Path) -> None:
     shown = image([(3, 4)], [(9, 9)]).astype(np.float32) / np.float32(255)
     run = {
         name: onnxruntime.InferenceSession(tmp_path / "out" / f"{name}.onnx", providers=["CPUExecutionProvider"])
-        for name in ("backbone", "shared", "head")
+        for name in ("trunk", "shared", "head")
     }
-    names = [port.name for port in run["backbone"].get_outputs()]
-    features = dict(zip(names, run["backbone"].run(None, {"image": shown[None, None]}), strict=True))
-    proposals, vectors = run["shared"].run(None, {"regions": regions(shown), **features})
+    fed = {"image": shown[None, None]}
+    fused = run["trunk"].run(None, fed)[0]
+    proposals, vectors = run["shared"].run(None, {"regions": regions(shown), "fused": fused, **fed})
     _, scores = run["head"].run(None, {"proposals": proposals, "vectors": vectors})
     with Engine.open(store.path) as engine:
         found = engine.detect_image(shown)

@@ -1,7 +1,9 @@
 """Compact heads: one graph, any number of heads, each as if it were alone; and what they share, exported."""
 
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,21 +12,26 @@ import torch
 from engine.engine import Engine
 from engine.errors import InputError
 from engine.graphs import with_room
-from engine.heads import BATCHED, COMPACT, DESCRIBED, PROPOSALS, Head, batched, feature_shapes
+from engine.heads import BATCHED, COMPACT, DESCRIBED, PROPOSALS, Head, batched, feature_shapes, fused_shape
+from engine.loading import Loader
 from engine.registry import Store
+from engine.sessions.base import Session
 from engine.sessions.open import open_session
+from engine.sessions.scripted import ScriptedSession
 from engine.snapshot import NOTHING, Snapshot, capacity_for, stack
 from export.to_onnx import (
     backbone_graph,
     backbone_tensors,
     compact_heads_graph,
     full_head_graph,
+    fuse_graph,
     shared_graph,
-    shared_tensors,
+    stored_tensors,
+    trunk_graph,
 )
 from network.compact import compact_heads
 from network.detector import detector, split
-from network.shared import FINE, FINE_POOLS, SharedLayers, fine_look
+from network.shared import FINE, FINE_POOLS, Fuse, SharedLayers, fine_look
 
 from .toy_store import add_head, image, toy_store
 
@@ -94,10 +101,9 @@ def test_only_compact_heads_are_stacked_and_in_order() -> None:
 def test_the_exported_shared_layers_compute_what_torch_computes() -> None:
     torch.manual_seed(0)
     shared = SharedLayers(INPUT).eval()
-    features = {name: torch.rand(shape) for name, shape in feature_shapes(INPUT).items()}
     regions = torch.from_numpy(described()["proposals"])
     session = open_session(shared_graph(shared), threads=1)
-    fed = {"regions": regions, "image": torch.rand(1, 1, 1024, 1024), **features}
+    fed = {"regions": regions, "image": torch.rand(1, 1, 1024, 1024), "fused": torch.rand(fused_shape(INPUT)["fused"])}
     with torch.no_grad():
         boxes, vectors = shared(*fed.values())
     found = session.run({name: tensor.numpy() for name, tensor in fed.items()})
@@ -107,12 +113,27 @@ def test_the_exported_shared_layers_compute_what_torch_computes() -> None:
     assert found["proposals"].min() >= 0 and found["proposals"].max() <= 1024
 
 
+def test_the_trunk_is_the_backbone_and_the_fusing_layers_borders_included() -> None:
+    torch.manual_seed(2)
+    tensors, _ = split(detector().state_dict())
+    fuse = Fuse().eval()
+    graphs = [trunk_graph(tensors, fuse, INPUT), backbone_graph(tensors, INPUT), fuse_graph(fuse, INPUT)]
+    trunk, backbone, joined = (open_session(graph, threads=1) for graph in graphs)
+    fed = {"image": np.random.default_rng(0).random((1, 1, 1024, 1024), np.float32)}
+    plain, lean = joined.run(backbone.run(fed))["fused"], trunk.run(fed)["fused"]
+    assert plain.shape == lean.shape == fused_shape(INPUT)["fused"]
+    assert plain.std() > 0.01
+    assert np.abs(plain - lean).max() < 1e-4 * np.abs(plain).max()
+    for session in (trunk, backbone, joined):
+        session.close()
+
+
 def test_the_shared_layers_can_be_read_back_from_their_graph() -> None:
     shared = SharedLayers(INPUT)
     with torch.no_grad():
         for weight in shared.parameters():
             weight.copy_(weight.half())  # as a release stores them
-    stored = shared_tensors(shared_graph(shared))
+    stored = stored_tensors(shared_graph(shared))
     assert all(torch.equal(stored[name], value) for name, value in shared.state_dict().items())
 
 
@@ -155,6 +176,29 @@ def test_all_heads_answer_for_an_image(toys: Store) -> None:
     with Engine.open(toys.path) as engine:
         found = engine.detect_image(image([(1, 2)], [(7, 7), (10, 3)]))
     assert sorted(d.signal for d in found) == ["bright", "faint", "faint"]
+
+
+def test_only_full_heads_ask_for_the_backbones_maps_and_compact_ones_answer_the_same_beside_them(
+    toys: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = Loader(toys.release())
+    snapshot = toys.snapshot()
+    lean = loader.network(snapshot)
+    assert lean.lean and lean.backbone.outputs == ("fused",) and lean.fuse is None
+    monkeypatch.setattr(Loader, "_open", partialmethod(_without_full, Loader._open))
+    full = replace(snapshot.heads[0], signal="full", head_type="full")
+    both = loader.network(replace(snapshot, heads=(*snapshot.heads, full)), lean)
+    assert not both.lean and "p2" in both.backbone.outputs and both.fuse is not None
+    assert both.shared is lean.shared
+    shown = {"image": image([(1, 2)], [(7, 7)]).astype(np.float32)[None, None] / 255}
+    assert np.allclose(both.fuse.run(both.backbone.run(shown))["fused"], lean.backbone.run(shown)["fused"])
+    back = loader.network(snapshot, both)
+    assert back.lean and back.fuse is None
+
+
+def _without_full(self: Loader, real: Any, name: str, *shapes: Any) -> Session:
+    """A toy store has no graph of full heads."""
+    return ScriptedSession((), (), dict) if name == "full.onnx" else real(self, name, *shapes)
 
 
 def test_heads_come_and_go_without_a_graph_being_built(toys: Store, monkeypatch: pytest.MonkeyPatch) -> None:

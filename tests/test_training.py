@@ -11,7 +11,7 @@ import torch
 from torchvision.ops import box_iou
 
 from engine.errors import HydraError
-from export.to_onnx import backbone_graph, shared_graph
+from export.to_onnx import backbone_graph, fuse_graph, shared_graph
 from network.detector import freeze_norms
 from network.shared import INPUT_SIZE, deltas_to, moved
 from training import backbone
@@ -55,13 +55,15 @@ def test_a_run_goes_on_where_it_stopped(scenes: Path, tmp_path: Path) -> None:
 
 def test_a_run_may_begin_with_the_weights_of_a_release(scenes: Path, tmp_path: Path) -> None:
     train(scenes, tmp_path / "first", Settings(steps=1))
-    tensors, shared = parts(tmp_path / "first")
+    tensors, fuse, shared = parts(tmp_path / "first")
     (tmp_path / "v1").mkdir()
     (tmp_path / "v1" / "backbone.onnx").write_bytes(backbone_graph(tensors, INPUT_SIZE))
+    (tmp_path / "v1" / "fuse.onnx").write_bytes(fuse_graph(fuse, INPUT_SIZE))
     (tmp_path / "v1" / "shared.onnx").write_bytes(shared_graph(shared))
     model = ManyTypes(2)
     begin(model, tmp_path / "v1")
-    assert all(torch.equal(value, model.shared.state_dict()[name]) for name, value in shared.state_dict().items())
+    for stored, part in ((fuse.state_dict(), model.fuse), (shared.state_dict(), model.shared)):
+        assert all(torch.equal(value, part.state_dict()[name]) for name, value in stored.items())
     frozen = freeze_norms(model.state_dict())
     assert all(torch.equal(value, frozen[name]) for name, value in tensors.items())
 

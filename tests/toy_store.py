@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save
 
 from engine.contract import IMAGE_SIZE
-from engine.heads import COMPACT, DESCRIBED, IMAGE, REGIONS, VECTOR, feature_shapes
+from engine.heads import COMPACT, DESCRIBED, FUSED, IMAGE, REGIONS, VECTOR, feature_shapes, fused_shape
 from engine.registry import Store
 from export.to_onnx import compact_heads_graph
 from training.features import BANK, bank_file
@@ -23,6 +23,7 @@ BLOCKS: Final = 16  # a side
 BLOCK_PX: Final = IMAGE_SIZE // BLOCKS
 INPUT: Final = (64, 64)  # so that p2 has 16 x 16 cells
 FEATURES: Final = feature_shapes(INPUT)
+MAP: Final = fused_shape(INPUT)
 BACKBONE_HASH: Final = "cd" * 32
 FLOOR: Final = 60  # of an image without signals
 RAMPS: Final = np.linspace(0.2, 0.95, 128, dtype=np.float32)  # a vector tells how far brightness is above each
@@ -36,6 +37,8 @@ def toy_store(path: Path, **changes: Any) -> Store:
     store = Store(path)
     files = {
         "backbone.onnx": _backbone(),
+        "trunk.onnx": _trunk(),
+        "fuse.onnx": _fuse(),
         "shared.onnx": _shared(),
         "compact.onnx": _compact(),
         BANK: bank_file({"": _vectors(FLOOR, 50), "faint": _vectors(FAINT, 50)}),
@@ -103,8 +106,25 @@ def _backbone() -> bytes:
 
 
 @cache
+def _trunk() -> bytes:
+    """image -> its blocks' brightness on every channel of the fused map."""
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["blocks"], kernel_shape=[BLOCK_PX] * 2, strides=[BLOCK_PX] * 2),
+        helper.make_node("Expand", ["blocks", "shape"], ["fused"]),
+    ]
+    return graph_bytes(nodes, {"shape": np.array(MAP["fused"], np.int64)}, IMAGE, MAP)
+
+
+@cache
+def _fuse() -> bytes:
+    """p2..p6 -> the first channels of p2."""
+    names = {"zero": np.array([0]), "some": np.array([FUSED]), "axis": np.array([1])}
+    return graph_bytes([helper.make_node("Slice", ["p2", *names], ["fused"])], names, FEATURES, MAP)
+
+
+@cache
 def _shared() -> bytes:
-    """Regions as they are; their vectors: the brightness of p2 at their middle, plain and above RAMPS, and size."""
+    """Regions as they are; their vectors: how bright the map is at their middle, plain and above RAMPS, and size."""
     constants = {
         "half": np.array([[0.5, 0], [0, 0.5], [0.5, 0], [0, 0.5]], np.float32) / BLOCK_PX,  # box to middle, in cells
         "zero": np.array([0]),
@@ -120,7 +140,7 @@ def _shared() -> bytes:
     }
     nodes = [
         helper.make_node("Identity", ["regions"], ["proposals"]),
-        helper.make_node("Slice", ["p2", "zero", "one", "axis"], ["first"]),
+        helper.make_node("Slice", ["fused", "zero", "one", "axis"], ["first"]),
         helper.make_node("Reshape", ["first", "plane"], ["rows"]),
         helper.make_node("MatMul", ["regions", "half"], ["middle"]),
         helper.make_node("Cast", ["middle"], ["cell"], to=TensorProto.INT64),
@@ -135,7 +155,7 @@ def _shared() -> bytes:
         helper.make_node("Concat", ["column", "steps", "size"], ["some"], axis=1),
         helper.make_node("Pad", ["some", "pads"], ["vectors"]),
     ]
-    return graph_bytes(nodes, constants, {**REGIONS, **IMAGE, **FEATURES}, DESCRIBED)
+    return graph_bytes(nodes, constants, {**REGIONS, **IMAGE, **MAP}, DESCRIBED)
 
 
 @cache

@@ -20,10 +20,10 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from tqdm import tqdm
 
 from engine.errors import HydraError
-from export.to_onnx import backbone_tensors, shared_tensors
+from export.to_onnx import backbone_tensors, stored_tensors
 from network.backbone import normalised
 from network.detector import BACKBONE_PREFIX
-from network.shared import VECTOR, WIDE, SharedLayers
+from network.shared import VECTOR, WIDE, Fuse, SharedLayers
 
 from .crops import SHAPES, SceneImages, Target
 from .losses import sampled_boxes, shared_losses
@@ -51,6 +51,7 @@ class ManyTypes(nn.Module):
         self.backbone = resnet_fpn_backbone(
             backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
         )
+        self.fuse = Fuse()
         self.shared = SharedLayers()
         self.types = nn.Linear(VECTOR - WIDE, classes + 1)  # the last one is nothing
         nn.init.normal_(self.shared.deltas.weight, std=1e-3)
@@ -62,7 +63,7 @@ class ManyTypes(nn.Module):
     def losses(self, images: torch.Tensor, targets: Sequence[Target]) -> dict[str, torch.Tensor]:
         """targets: per image truths, their class numbers, and regions, boxes in the crop's pixels."""
         boxes = [sampled_boxes(regions, truth, images.shape[2:]) for truth, _, regions in targets]
-        vectors, refined = self.shared.describe(self.shared.fused(self.features(images)), images, boxes)
+        vectors, refined = self.shared.describe(self.fuse(*self.features(images)), images, boxes)
         return shared_losses(self.types(vectors[:, WIDE:]), refined, boxes, [target[:2] for target in targets])
 
 
@@ -132,9 +133,10 @@ def begin(model: ManyTypes, release: Path) -> None:
     model.backbone.load_state_dict({k.removeprefix(BACKBONE_PREFIX): v for k, v in tensors.items()}, strict=False)
     for part in (model.backbone.body.conv1, model.backbone.body.bn1, model.backbone.body.layer1):
         part.requires_grad_(False)
-    if (release / "shared.onnx").exists():
-        stored = shared_tensors((release / "shared.onnx").read_bytes())
-        model.shared.load_state_dict({name: stored[name] for name in model.shared.state_dict()})
+    for name, part in (("fuse.onnx", model.fuse), ("shared.onnx", model.shared)):
+        if (release / name).exists():  # not in a legacy store
+            stored = stored_tensors((release / name).read_bytes())
+            part.load_state_dict({name: stored[name] for name in part.state_dict()})
 
 
 def _save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, step: int) -> None:

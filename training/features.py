@@ -44,7 +44,7 @@ class Describer:
     """
 
     def __init__(self, release: Release, folder: Path | None = None) -> None:
-        if not release.has("shared.onnx"):
+        if not release.has("trunk.onnx"):
             raise UnavailableError(
                 f"{release.folder} has no shared layers, so no compact heads can be trained on it; take a newer release"
             )
@@ -65,11 +65,11 @@ class Describer:
             return known
         if self._sessions is None:
             loader = Loader(self.release)
-            self._sessions = loader.backbone(), loader.shared()
-        backbone, shared = self._sessions
+            self._sessions = loader.trunk(), loader.shared()
+        trunk, shared = self._sessions
         grey = image.astype(np.float32) / np.float32(255)
         boxes, fed = regions(grey), {"image": grey[None, None]}
-        found = shared.run({"regions": boxes, **fed, **backbone.run(fed)})
+        found = shared.run({"regions": boxes, **fed, **trunk.run(fed)})
         real = boxes[:, 2:3] > 0
         described = Described(found["proposals"] * real, (found["vectors"] * real).astype(np.float16))
         if path:

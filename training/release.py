@@ -25,10 +25,18 @@ from engine.regions import regions
 from engine.registry import Store
 from engine.sessions.open import open_session
 from export.certificate import Certificate, Found, certify
-from export.to_onnx import backbone_graph, compact_heads_graph, full_head_graph, shared_graph, tensors_hash
+from export.to_onnx import (
+    backbone_graph,
+    compact_heads_graph,
+    full_head_graph,
+    fuse_graph,
+    shared_graph,
+    tensors_hash,
+    trunk_graph,
+)
 from network.backbone import Backbone
 from network.detector import BACKBONE_PREFIX, Tensors, freeze_norms
-from network.shared import INPUT_SIZE, SharedLayers
+from network.shared import INPUT_SIZE, Fuse, SharedLayers
 
 from .features import BACKGROUND, BANK, bank_file
 
@@ -41,34 +49,39 @@ BANK_IOU: Final = 0.6  # from here on a proposal is its truth's
 BACKGROUND_IOU: Final = 0.15  # and up to here it is nothing
 
 
-def parts(run: Path) -> tuple[Tensors, SharedLayers]:
-    """Backbone tensors (under the names of a legacy checkpoint) and shared of a run, as they are to be stored."""
+def parts(run: Path) -> tuple[Tensors, Fuse, SharedLayers]:
+    """Backbone tensors (under the names of a legacy checkpoint) and the layers on top of a run, as they are stored."""
     state = freeze_norms(torch.load(run / "last.pt", weights_only=True)["model"])
     rounded = {key: value.half().float() if value.ndim > 1 else value for key, value in state.items()}
     backbone = {key: value for key, value in rounded.items() if key.startswith(BACKBONE_PREFIX)}
-    shared = SharedLayers(INPUT_SIZE)
-    prefix = "shared."
-    shared.load_state_dict({k.removeprefix(prefix): v for k, v in rounded.items() if k.startswith(prefix)})
-    return backbone, shared.eval().requires_grad_(False)
+    fuse, shared = Fuse(), SharedLayers(INPUT_SIZE)
+    for prefix, part in (("fuse.", fuse), ("shared.", shared)):
+        part.load_state_dict({k.removeprefix(prefix): v for k, v in rounded.items() if k.startswith(prefix)})
+        part.eval().requires_grad_(False)
+    return backbone, fuse, shared
 
 
 def publish(run: Path, store: Store, scenes: Path, contract_name: str, notes: str) -> int:
     """Writes, certifies and publishes a release; returns its version. Raises HydraError where ONNX and torch differ."""
     contract = CONTRACTS[contract_name]
-    tensors, shared = parts(run)
+    tensors, fuse, shared = parts(run)
     files = {
         "backbone.onnx": backbone_graph(tensors, INPUT_SIZE),
+        "fuse.onnx": fuse_graph(fuse, INPUT_SIZE),
+        "trunk.onnx": trunk_graph(tensors, fuse, INPUT_SIZE),
         "shared.onnx": shared_graph(shared),
         "compact.onnx": compact_heads_graph(),
         "full.onnx": full_head_graph(INPUT_SIZE),
     }
     paths = sorted((scenes / contract_name / "train").glob("[0-9]*.npz"))
-    certificate, bank = _look(files, tensors, shared, paths)
+    certificate, bank = _look(files, tensors, fuse, shared, paths)
     if not certificate.passed:
         raise HydraError(f"{run}: the ONNX files find something else than torch: {certificate}; nothing was written")
     files["certificate.json"] = json.dumps(certificate.as_json(), indent=2).encode()
     files[BANK] = bank_file(bank)
-    fingerprint = tensors_hash({**tensors, **{f"shared.{k}": v for k, v in shared.state_dict().items()}})
+    layers = {f"fuse.{k}": v for k, v in fuse.state_dict().items()}
+    layers |= {f"shared.{k}": v for k, v in shared.state_dict().items()}
+    fingerprint = tensors_hash({**tensors, **layers})
     manifest = {"backbone_hash": fingerprint, "contract": contract.as_json(), "input_size": list(INPUT_SIZE)}
     info = {
         "source": run.name,
@@ -82,10 +95,10 @@ def publish(run: Path, store: Store, scenes: Path, contract_name: str, notes: st
 
 
 def _look(
-    files: dict[str, bytes], tensors: Tensors, shared: SharedLayers, paths: Sequence[Path]
+    files: dict[str, bytes], tensors: Tensors, fuse: Fuse, shared: SharedLayers, paths: Sequence[Path]
 ) -> tuple[Certificate, dict[str, np.ndarray]]:
     """The certificate over the first scenes, and the bank over many."""
-    backbone, layers = open_session(files["backbone.onnx"]), open_session(files["shared.onnx"])
+    trunk, layers = open_session(files["trunk.onnx"]), open_session(files["shared.onnx"])
     reference = Backbone(tensors, INPUT_SIZE)
     pairs: list[tuple[Found, Found]] = []
     bank: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -93,22 +106,22 @@ def _look(
         with np.load(path, allow_pickle=False) as stored:
             image, boxes, labels = stored["image"].astype(np.float32) / 255, stored["boxes"], stored["labels"]
         boxes_seen, fed = regions(image), {"image": image[None, None]}
-        found = layers.run({"regions": boxes_seen, **fed, **backbone.run(fed)})
+        found = layers.run({"regions": boxes_seen, **fed, **trunk.run(fed)})
         count = int((boxes_seen[:, 2] > 0).sum())
         found = {name: array[:count] for name, array in found.items()}
         if number < CERTIFIED:
             with torch.no_grad():
                 whole = torch.from_numpy(image)[None, None]
-                ours = shared(torch.from_numpy(boxes_seen), whole, *reference(whole))
+                ours = shared(torch.from_numpy(boxes_seen), whole, fuse(*reference(whole)))
             flat = np.full(count, 0.9, np.float32)  # the shared part gives no scores: every box counts
             pairs.append((Found(ours[0].numpy()[:count], flat), Found(found["proposals"], flat)))
         for label, vectors in _rows(found, boxes, labels):
             bank[label].append(vectors)
-    for session in (backbone, layers):
+    for session in (trunk, layers):
         session.close()
     rng = np.random.default_rng(0)
     picked = {label: _some(np.concatenate(rows), label, rng) for label, rows in bank.items()}
-    return certify("torch CPU, fp32", backbone.runtime, pairs), picked
+    return certify("torch CPU, fp32", trunk.runtime, pairs), picked
 
 
 def _rows(found: dict[str, np.ndarray], boxes: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
