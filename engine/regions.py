@@ -18,16 +18,22 @@ from .heads import PROPOSALS
 
 LEVELS_DB: Final = (3.5, 6.0, 9.0, 13.0, 18.0, 24.0, 32.0)  # above the floor
 FINE_LEVELS_DB: Final = (10.0, 15.0, 21.0, 28.0)  # for small patches, seen pixel by pixel
-WEIGHT: Final = 0.5  # how much a patch's size counts beside its level
+RING_PX: Final = 3  # around a patch, that it is compared with, at least
+RING_SHARE: Final = 4  # and that part of its sides
+LARGE_PX: Final = 2000  # pixels from which on size no longer counts
+SIDE_BITS: Final = 11  # of a coordinate, 0 to 1024
 FLOOR_QUANTILE: Final = 0.25  # of the pixels that show anything
 DEEP_QUANTILE: Final = 0.02  # likewise, for images that a signal fills nearly whole
 DEEP_LEVELS_DB: Final = (8.0, 15.0)  # above that
 POOLED: Final = 4  # pixels averaged along a patch's longer side
 TIME_GAPS_PX: Final = (0, 4, 16, 64)  # joined in the view for long thin patches
 BAND_GAPS_PX: Final = (0, 8, 48)  # joined in the view for short wide ones
+FINE_GAPS_PX: Final = (0, 3)  # joined in the pixel by pixel view
 LEAST_PIXELS: Final = 3  # of a patch, pooled
 MOST_RUNS: Final = 20_000  # of a level; one with more is a level inside the noise
 MOST_CANDIDATES: Final = 3000
+SAMPLED: Final = 7  # every so many pixels are looked at for the floor
+BLOCK: Final = 256  # candidates compared at once
 SAME_IOU: Final = 0.75  # candidates that overlap by more are one
 
 
@@ -39,50 +45,87 @@ def regions(image: np.ndarray) -> np.ndarray:
     level_db = image * np.float32(RANGE_DB)
     found = [
         _patches(_pooled(level_db), LEVELS_DB, TIME_GAPS_PX, POOLED),
-        _patches(_pooled(level_db.T), LEVELS_DB, BAND_GAPS_PX, POOLED)[:, [1, 0, 3, 2, 4]],
-        _patches(level_db, FINE_LEVELS_DB, (0, 3), 1),
+        _patches(_pooled(level_db.T), LEVELS_DB, BAND_GAPS_PX, POOLED)[:, [1, 0, 3, 2]],
+        _patches(level_db, FINE_LEVELS_DB, FINE_GAPS_PX, 1),
     ]
-    candidates = np.concatenate(found)
+    candidates = _once(np.concatenate(found))
+    order = np.argsort(-_standing_out(level_db, candidates), kind="stable")[:MOST_CANDIDATES]
     boxes = np.zeros((PROPOSALS, 4), np.float32)
-    kept = _distinct(candidates[np.argsort(-candidates[:, 4], kind="stable")][:MOST_CANDIDATES, :4])
+    kept = _distinct(candidates[order])
     boxes[: len(kept)] = kept
     return boxes
 
 
+def _once(boxes: np.ndarray) -> np.ndarray:
+    """Boxes int64[N, 4], each only once."""
+    key = ((boxes[:, 0] << SIDE_BITS | boxes[:, 1]) << SIDE_BITS | boxes[:, 2]) << SIDE_BITS | boxes[:, 3]
+    key = np.unique(key)
+    return np.column_stack([key >> SIDE_BITS * place & (1 << SIDE_BITS) - 1 for place in (3, 2, 1, 0)])
+
+
+def _standing_out(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """float64[N]: by how much boxes int64[N, 4] are brighter than the ring around them, more for larger ones. A piece of
+    a bright signal lies among its like, however bright it is."""
+    size = level_db.shape[0]
+    sums = np.zeros((size + 1, size + 1), np.int32)  # of tenths of a decibel above and left of every corner
+    np.cumsum(np.cumsum((level_db * 10).astype(np.int32), axis=0, dtype=np.int32), axis=1, out=sums[1:, 1:])
+
+    def total(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x_min, y_min, x_max, y_max = boxes.T
+        area = (x_max - x_min) * (y_max - y_min)
+        return sums[y_max, x_max] - sums[y_min, x_max] - sums[y_max, x_min] + sums[y_min, x_min], area
+
+    margin = np.maximum(RING_PX, (boxes[:, 2:] - boxes[:, :2]) // RING_SHARE)
+    inside, area = total(boxes)
+    around, wider = total(np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1).clip(0, size))
+    contrast = inside / area - (around - inside) / np.maximum(wider - area, 1)
+    weighed: np.ndarray = contrast.clip(0) * np.sqrt(np.minimum(area, LARGE_PX))
+    return weighed
+
+
 def _pooled(level_db: np.ndarray) -> np.ndarray:
     """float32[rows, columns / POOLED]."""
-    rows, columns = level_db.shape
-    pooled: np.ndarray = level_db.reshape(rows, columns // POOLED, POOLED).mean(axis=2)
-    return pooled
+    pooled = sum((level_db[:, k::POOLED] for k in range(1, POOLED)), level_db[:, ::POOLED])
+    return np.ascontiguousarray(pooled) * np.float32(1 / POOLED)
 
 
 def _patches(picture: np.ndarray, levels_db: tuple[float, ...], gaps_px: tuple[int, ...], scale: int) -> np.ndarray:
-    """float64[N, 5]: x_min, y_min, x_max, y_max in pixels, and how much a patch stands out. A pixel of `picture` is
-    `scale` columns wide."""
-    shown = picture[picture > 0.5]
-    if not shown.size:
-        return np.zeros((0, 5))
-    floor, deep = (
-        np.quantile(shown, (FLOOR_QUANTILE, DEEP_QUANTILE)) if shown.size > 0.02 * picture.size else (0.0, 0.0)
-    )
-    found = []
+    """int64[N, 4]: boxes of patches in pixels. A pixel of `picture` is `scale` columns wide."""
+    floor, deep = _floors(picture)
+    looks = []  # the runs of each level and gap
     for above, base in (*((level, floor) for level in levels_db), *((level, deep) for level in DEEP_LEVELS_DB)):
         runs = _runs(picture > base + above)
-        if not 0 < len(runs) <= MOST_RUNS:
-            continue
-        for gap in gaps_px:
-            boxes, pixels = _boxes(_joined(runs, gap // scale))
-            keep = pixels >= LEAST_PIXELS
-            weight = above * (scale * pixels[keep]) ** WEIGHT
-            found.append(np.column_stack([boxes[keep] * [scale, 1, scale, 1], weight]))
-    return np.concatenate(found) if found else np.zeros((0, 5))
+        if 0 < len(runs) <= MOST_RUNS:
+            looks += [_joined(runs, gap // scale) for gap in gaps_px]
+    if not looks:
+        return np.zeros((0, 4), np.int64)
+    # one labelling for all: each look is moved below the one before, a row apart
+    apart = picture.shape[0] + 1
+    runs = np.concatenate([look + np.array([number * apart, 0, 0], np.int32) for number, look in enumerate(looks)])
+    boxes, pixels = _boxes(runs)
+    boxes[:, 1::2] -= (boxes[:, 1] // apart * apart)[:, None]
+    return boxes[pixels >= LEAST_PIXELS] * [scale, 1, scale, 1]
+
+
+def _floors(picture: np.ndarray) -> tuple[float, float]:
+    """What lies beneath the signals, and beneath one that fills nearly all."""
+    some = picture.ravel()[::SAMPLED]
+    shown = some[some > 0.5]
+    if shown.size <= 0.02 * some.size:
+        return 0.0, 0.0
+    floor, deep = np.quantile(shown, (FLOOR_QUANTILE, DEEP_QUANTILE))
+    return float(floor), float(deep)
 
 
 def _runs(lit: np.ndarray) -> np.ndarray:
-    """int64[R, 3]: row, first column, column after the last of every run of lit pixels, in reading order."""
-    edges = np.diff(np.pad(lit, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    row, first = np.nonzero(edges == 1)
-    return np.column_stack([row, first, np.nonzero(edges == -1)[1]])
+    """int32[R, 3]: row, first column, column after the last of every run of lit pixels, in reading order."""
+    rows, columns = lit.shape
+    bordered = np.zeros((rows, columns + 1), bool)
+    bordered[:, 1:] = lit  # so that no run reaches from one row into the next
+    flat = np.append(bordered.ravel(), False)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]).astype(np.int32).reshape(-1, 2)  # where runs begin and end, in turn
+    row = edges[:, 0] // (columns + 1)
+    return np.column_stack([row, edges - (row * (columns + 1))[:, None]])
 
 
 def _joined(runs: np.ndarray, gap: int) -> np.ndarray:
@@ -98,22 +141,18 @@ def _joined(runs: np.ndarray, gap: int) -> np.ndarray:
 def _boxes(runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Boxes int64[N, 4] around runs that touch from row to row, and how many pixels their runs have."""
     label = _labels(runs)
-    count = int(label.max()) + 1
-    boxes = np.empty((count, 4), np.int64)
-    for column, values, reduce, start in (
-        (0, runs[:, 1], np.minimum, 1 << 30),
-        (1, runs[:, 0], np.minimum, 1 << 30),
-        (2, runs[:, 2], np.maximum, 0),
-        (3, runs[:, 0] + 1, np.maximum, 0),
-    ):
-        extreme = np.full(count, start, np.int64)
-        reduce.at(extreme, label, values)
-        boxes[:, column] = extreme
-    return boxes, np.bincount(label, weights=runs[:, 2] - runs[:, 1], minlength=count)
+    order = np.argsort(label, kind="stable")
+    row, first, last = runs[order].T
+    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
+    ends = np.append(starts[1:], len(runs)) - 1
+    boxes = np.column_stack(
+        [np.minimum.reduceat(first, starts), row[starts], np.maximum.reduceat(last, starts), row[ends] + 1]
+    )
+    return boxes, np.add.reduceat(last - first, starts)
 
 
 def _labels(runs: np.ndarray) -> np.ndarray:
-    """int64[R]: numbers 0, 1 ... of the patches that runs belong to."""
+    """int[R]: the patch that each run belongs to, by the number of its first run."""
     above, below = _touching(runs)
     parent = np.arange(len(runs))
     while True:  # every run takes the least number among its neighbours, then its neighbours' neighbours
@@ -127,7 +166,7 @@ def _labels(runs: np.ndarray) -> np.ndarray:
                 break
             least = shorter
         if np.array_equal(least, parent):
-            return np.unique(parent, return_inverse=True)[1]
+            return parent
         parent = least
 
 
@@ -145,17 +184,30 @@ def _touching(runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distinct(boxes: np.ndarray) -> np.ndarray:
-    """Up to PROPOSALS of boxes float64[N, 4], in order, less those much like an earlier one."""
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    kept = np.empty((PROPOSALS, 4))
-    areas = np.empty(PROPOSALS)
-    count = 0
-    for box, size in zip(boxes, area, strict=True):
-        sides = np.minimum(kept[:count, 2:], box[2:]) - np.maximum(kept[:count, :2], box[:2])
-        both = np.prod(sides.clip(0), axis=1)
-        if not (both > SAME_IOU * (areas[:count] + size - both)).any():
-            kept[count], areas[count] = box, size
-            count += 1
-            if count == PROPOSALS:
-                break
-    return kept[:count]
+    """Up to PROPOSALS of boxes int64[N, 4], in order, less those much like an earlier one."""
+    kept = np.zeros((0, 4), np.int64)
+    for first in range(0, len(boxes), BLOCK):
+        block = boxes[first : first + BLOCK]
+        block = block[~_alike(block, kept).any(axis=1)]
+        alike = _alike(block, block)
+        chosen, free = [], np.ones(len(block), bool)
+        for index in range(len(block)):
+            if free[index]:
+                chosen.append(index)
+                free &= ~alike[index]
+        kept = np.concatenate([kept, block[chosen]])
+        if len(kept) >= PROPOSALS:
+            break
+    return kept[:PROPOSALS]
+
+
+def _alike(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """bool[N, M]: pairs of boxes int64[N, 4], int64[M, 4] that overlap by more than SAME_IOU."""
+    width, height = (
+        np.minimum(some[:, None, k + 2], others[None, :, k + 2]) - np.maximum(some[:, None, k], others[None, :, k])
+        for k in (0, 1)
+    )
+    both = width.clip(0) * height.clip(0)
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (some, others)]
+    alike: np.ndarray = both > SAME_IOU * (areas[0][:, None] + areas[1][None] - both)
+    return alike

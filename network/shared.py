@@ -51,8 +51,9 @@ def joined(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
 class Trunk(nn.Module):
     """forward(image) -> what `Fuse` makes of the backbone's maps, with half the arithmetic.
 
-    Between p2's last convolution, 3 x 3 and 256 channels wide, and the fused map stands only a 1 x 1 one down to FUSED. The two are one 3 x 3 convolution, so p2 need not be computed; likewise p4; p3, p5 and p6 are not asked for.
-    Equal up to rounding, borders included: the second convolution comes after the padding.
+    Between p2's last convolution, 3 x 3 and 256 channels wide, and the fused map stands only a 1 x 1 one down to FUSED.
+    The two are one 3 x 3 convolution, so p2 need not be computed; likewise p4; p3, p5 and p6 are not asked for. Equal
+    up to rounding, borders included: the second convolution comes after the padding.
     """
 
     def __init__(self, net: nn.Module, fuse: Fuse, input_size: tuple[int, int] = INPUT_SIZE) -> None:
