@@ -6,13 +6,16 @@ writes down every step, so that the order of work is tested where there is no ac
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 
 from .errors import UnavailableError
+
+T = TypeVar("T")
 
 
 class Stream(Protocol):
@@ -29,10 +32,13 @@ class Stream(Protocol):
 
 
 class Device(Protocol):
-    """`xp` is the array namespace; `upload` and `download` move arrays to and from host memory."""
+    """`xp` is the array namespace; `upload` and `download` move arrays to and from host memory; `spread` is a `map`
+    that may work on several blocks of an array at once."""
 
     name: str
     xp: Any
+
+    def spread(self, function: Callable[[int], T], blocks: Iterable[int]) -> Iterable[T]: ...
 
     def stream(self, name: str) -> Stream: ...
 
@@ -56,8 +62,19 @@ class _InOrder:
 
 
 class Cpu:
+    """All cores that this process may use. Its threads begin with the first work, so that a fork before it is safe."""
+
     name = "cpu"
     xp: Any = np
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._owner = 0
+
+    def spread(self, function: Callable[[int], T], blocks: Iterable[int]) -> Iterable[T]:
+        if self._pool is None or self._owner != os.getpid():  # threads do not survive a fork
+            self._pool, self._owner = ThreadPoolExecutor(cores(), "hydra"), os.getpid()
+        return self._pool.map(function, blocks)
 
     def stream(self, name: str) -> Stream:
         return _InOrder(name)
@@ -92,6 +109,9 @@ class Recording:
     xp: Any = np
     log: list[tuple[str, str, str]] = field(default_factory=list)
 
+    def spread(self, function: Callable[[int], T], blocks: Iterable[int]) -> Iterable[T]:
+        return map(function, blocks)
+
     def stream(self, name: str) -> Stream:
         return _Recorded(name, self.log)
 
@@ -115,10 +135,14 @@ def open_device(name: str = "auto") -> Device:
     return DEVICES[chosen]()
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe_cpu() -> str:
     """The processor and how many cores this process may use, for reports."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores"
+    return f"{_processor()}, {cores()} cores"
 
 
 def _processor() -> str:

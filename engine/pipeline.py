@@ -23,7 +23,7 @@ from .heads import MAX_DETECTIONS, NMS_IOU, Head
 from .regions import regions
 from .sessions.base import Session
 from .snapshot import Snapshot
-from .spectrogram import Array, has_power, power_spectrum, to_image
+from .spectrogram import Array, levels, to_image
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,20 @@ def run(
 def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> Array | None:
     """float32[1024, 1024], or None (and frame.quality) where there is nothing to look at."""
     with _timed(frame, "upload"):
-        if not np.isfinite(iq.view(np.float32)).all():
+        parts = iq.view(np.float32)
+        if not np.isfinite([parts.min(), parts.max()]).all():  # both are NaN where one sample is
             frame.quality = "invalid"
             return None
         samples = slot.device.upload(iq, slot.upload)
         slot.upload.record("samples")
     with _timed(frame, "front_end"):
         slot.compute.wait("samples")
-        power = power_spectrum(samples, contract, slot.device.xp)
-        if not has_power(power, contract):
+        device = slot.device
+        found = levels(samples, contract, device.xp, device.spread)
+        if not found.has_power(contract):
             frame.quality = "silent"
             return None
-        return to_image(power, contract, slot.device.xp)
+        return to_image(found, contract, device.xp, device.spread)
 
 
 def find(
@@ -112,7 +114,7 @@ def find(
     found: list[dict[str, np.ndarray]] = []
     if compact.heads and network.shared is not None:
         with _timed(frame, "regions"):
-            boxes = regions(image)
+            boxes = regions(image, slot.device.spread)
         with _timed(frame, "shared"):
             fused = network.fuse.run(features) if network.fuse else features
             described = network.shared.run({"regions": boxes, "image": image[None, None], **fused})

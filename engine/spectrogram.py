@@ -5,18 +5,36 @@ contract: Hann STFT, power in dB, the capture's own maximum on top, 80 dB of ran
 with half-pixel centres, highest frequency in row 0.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy.fft
 
 from .contract import Contract
 from .errors import InputError
 
 Array = Any  # an array of whichever namespace is in use
+Spread = Callable[..., Any]  # `map`, or a map that works on several cores
 
-FRAMES_PER_BLOCK = 128  # 4 MiB of complex64: the block stays in cache between window, FFT and power
+FRAMES_PER_BLOCK = 32  # 1 MiB of complex64: a block stays in cache from window to logarithm
+COLUMNS_PER_BLOCK = 128  # of the image, likewise
 LOUD = 1e12  # amplitudes above this would overflow |X|^2 in float32, so the capture is scaled down first
+DECIBEL = np.float32(10 / np.log(10))  # of a natural logarithm, which NumPy computes three times as fast as log10
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What the image is made of: the bins that the resize reads, in dB, and the strongest of all bins."""
+
+    decibel: Array  # float32[frames, 2 * image_size]: the lower neighbours of all rows, then the upper ones
+    peak: float  # |X|^2
+
+    def has_power(self, contract: Contract) -> bool:
+        """Whether anything in the capture stands above the floor that is added before the logarithm."""
+        return self.peak > contract.power_floor
 
 
 def spectrogram(iq: Array, contract: Contract, xp: Any = np) -> Array:
@@ -24,53 +42,59 @@ def spectrogram(iq: Array, contract: Contract, xp: Any = np) -> Array:
 
     iq: complex64[n], n >= contract.n_fft, finite. Returns float32[image_size, image_size] in 0..1,
     row 0 the highest frequency, column 0 the oldest frame. A capture without any power is all ones, as
-    the contract has it (its maximum is its floor); `has_power` tells such a capture apart.
+    the contract has it (its maximum is its floor); `Levels.has_power` tells such a capture apart.
     """
-    return to_image(power_spectrum(iq, contract, xp), contract, xp)
+    return to_image(levels(iq, contract, xp), contract, xp)
 
 
-def power_spectrum(iq: Array, contract: Contract, xp: Any = np) -> Array:
-    """|STFT|^2 of a capture: float32[frames, n_fft], bins in FFT order (DC first)."""
+def levels(iq: Array, contract: Contract, xp: Any = np, spread: Spread = map) -> Levels:
+    """The STFT of a capture, as far as the image needs it. `spread` may work on several blocks at once."""
     n_fft, hop = contract.n_fft, contract.hop
     if len(iq) < n_fft:
         raise InputError(f"iq has {len(iq)} samples; the front end needs at least {n_fft}: hand over a longer capture")
-    peak = float(xp.abs(iq.view(xp.float32)).max())
+    parts = iq.view(xp.float32)
+    peak = max(float(parts.max()), -float(parts.min()))
     if peak > LOUD:
         iq = iq / xp.float32(peak)
-    frames = (len(iq) - n_fft) // hop + 1
-    segments = iq[: (frames - 1) * hop + n_fft]
-    window = xp.asarray(_hann(n_fft))
-    power = xp.empty((frames, n_fft), dtype=xp.float32)
-    for first in range(0, frames, FRAMES_PER_BLOCK):
-        last = min(first + FRAMES_PER_BLOCK, frames)
-        stretch = segments[first * hop : (last - 1) * hop + n_fft]
-        block = xp.lib.stride_tricks.sliding_window_view(stretch, n_fft)[::hop]  # complex64[block, n_fft]
-        spectrum = xp.fft.fft(block * window, axis=1)
-        power[first:last] = spectrum.real**2 + spectrum.imag**2
-    return power
+    segments = xp.lib.stride_tricks.sliding_window_view(iq, n_fft)[::hop]  # complex64[frames, n_fft]
+    window, bins = xp.asarray(_hann(n_fft)), xp.asarray(np.concatenate(_rows(contract)[:2]))
+    decibel = xp.empty((len(segments), len(bins)), dtype=xp.float32)
+
+    def block(first: int) -> float:
+        spectrum = _fft(segments[first : first + FRAMES_PER_BLOCK] * window, xp)
+        power = spectrum.real**2 + spectrum.imag**2
+        chosen = power.take(bins, axis=1) + xp.float32(contract.power_floor)
+        decibel[first : first + len(chosen)] = xp.log(chosen) * DECIBEL
+        return float(power.max())
+
+    return Levels(decibel, max(spread(block, range(0, len(segments), FRAMES_PER_BLOCK))))
 
 
-def has_power(power: Array, contract: Contract) -> bool:
-    """Whether anything in the capture stands above the floor that is added before the logarithm."""
-    return bool(power.max() > contract.power_floor)
+def to_image(found: Levels, contract: Contract, xp: Any = np, spread: Spread = map) -> Array:
+    """float32[image_size, image_size]; see `spectrogram`."""
+    size = contract.image_size
+    top_db = 10 * np.log10(found.peak + contract.power_floor)
+    row_weight = xp.asarray(_rows(contract)[2])
+    low_frame, high_frame, frame_weight = _taps(found.decibel.shape[0], size)
+    image = xp.empty((size, size), dtype=xp.float32)
+
+    def block(first: int) -> None:
+        last = min(first + COLUMNS_PER_BLOCK, size)
+        begin, end = low_frame[first], high_frame[last - 1] + 1
+        grey = (found.decibel[begin:end] - xp.float32(top_db)) * xp.float32(1 / contract.range_db) + 1
+        grey = xp.clip(grey, 0, 1)
+        rows = grey[:, :size] + (grey[:, size:] - grey[:, :size]) * row_weight  # float32[frames, image_size]
+        low, high = rows[xp.asarray(low_frame[first:last] - begin)], rows[xp.asarray(high_frame[first:last] - begin)]
+        image[:, first:last] = (low + (high - low) * xp.asarray(frame_weight[first:last])[:, None]).T
+
+    for _ in spread(block, range(0, size, COLUMNS_PER_BLOCK)):
+        pass
+    return image
 
 
-def to_image(power: Array, contract: Contract, xp: Any = np) -> Array:
-    """float32[frames, n_fft] power to float32[image_size, image_size]; see `spectrogram`."""
-    top_db = 10 * np.log10(float(power.max()) + contract.power_floor)
-    low_row, high_row, row_weight = _rows(contract)
-    low_frame, high_frame, frame_weight = _taps(power.shape[0], contract.image_size)
-
-    def level(bins: Array) -> Array:  # int[image_size] bins -> float32[frames, image_size] in 0..1
-        floor = xp.float32(contract.power_floor)
-        decibel = 10 * xp.log10(power[:, xp.asarray(bins)] + floor)
-        return xp.clip((decibel - xp.float32(top_db)) / xp.float32(contract.range_db) + 1, 0, 1)
-
-    weight = xp.asarray(row_weight)
-    columns = level(low_row) * (1 - weight) + level(high_row) * weight  # float32[frames, image_size]
-    weight = xp.asarray(frame_weight)[:, None]
-    image = columns[xp.asarray(low_frame)] * (1 - weight) + columns[xp.asarray(high_frame)] * weight
-    return xp.ascontiguousarray(image.T)
+def _fft(block: Array, xp: Any) -> Array:
+    """Over the last axis. SciPy transforms several rows at once where NumPy takes one after another."""
+    return scipy.fft.fft(block, overwrite_x=True) if xp is np else xp.fft.fft(block)
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ import numpy as np
 from engine.boxes import to_pixels
 from engine.contract import IMAGE_SIZE, Contract
 from engine.recording import Annotation, Recording
-from engine.spectrogram import has_power, power_spectrum, to_image
+from engine.spectrogram import levels, to_image
 
 OTHER: Final = "other"  # an object that training and evaluation look away from
 MIN_SEEN: Final = 0.25  # of an object, or of the window where the object is larger: less is labelled `other`
@@ -49,10 +49,10 @@ def image_of(recording: Recording, contract: Contract, index: int) -> np.ndarray
     iq = recording.capture(contract, index).iq
     if not np.isfinite(iq.view(np.float32)).all():
         return None
-    power = power_spectrum(iq, contract)
-    if not has_power(power, contract):
+    found = levels(iq, contract)
+    if not found.has_power(contract):
         return None
-    return np.asarray(np.round(to_image(power, contract) * 255)).astype(np.uint8)
+    return np.asarray(np.round(to_image(found, contract) * 255)).astype(np.uint8)
 
 
 def source_of(recording: Recording) -> str:
