@@ -18,12 +18,12 @@ from engine.engine import DEFAULT_THRESHOLD, Engine
 from engine.errors import HydraError, UnavailableError
 from engine.recording import Recording, open_recording
 
-from . import sample_commands, training_commands, version_commands
+from . import bench_commands, sample_commands, training_commands, version_commands
 from .consoles import complain, data_console, progress_console, say
 from .matching import matched_table
 
 app = typer.Typer(help="Find radio signals in IQ recordings.", no_args_is_help=True, pretty_exceptions_enable=False)
-for commands in (sample_commands, training_commands, version_commands):
+for commands in (bench_commands, sample_commands, training_commands, version_commands):
     commands.register(app)
 
 Models = Annotated[Path, typer.Option("--models", help="The model store.")]

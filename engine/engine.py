@@ -64,6 +64,7 @@ class Engine:
         signals: Sequence[str] | None = None,
         device: str = "auto",
         runtime: str = "auto",
+        precision: str = "auto",
         threads: int = 0,
         threshold: float = DEFAULT_THRESHOLD,
         versions: Mapping[str, int] | None = None,
@@ -72,7 +73,9 @@ class Engine:
         """Loads the backbone and the active heads of all signals, or of those named.
 
         `versions` runs other versions of some signals than the active ones, to measure them. `arbitrate` leaves,
-        of detections of different signals on one burst, only the best-scored one.
+        of detections of different signals on one burst, only the best-scored one. `runtime` and `precision` (of the
+        trunk: float32 or int8) are on `auto` what `g20 bench` found fastest on this machine, else ONNX Runtime in
+        float32; every result says what ran.
 
         Raises StoreError when the store or a head is damaged or missing, UnavailableError on a device or
         runtime that is not here.
@@ -80,7 +83,7 @@ class Engine:
         store = Store(models)
         wanted = None if signals is None else tuple(signals)
         snapshot = store.snapshot(wanted, versions)
-        loader = Loader(store.release(snapshot.backbone_version), runtime, threads)
+        loader = Loader(store.release(snapshot.backbone_version), runtime, threads, precision)
         network = loader.network(snapshot)
         return cls(store, loader.release.contract, network, snapshot, device, threshold, wanted, loader, arbitrate)
 
@@ -172,7 +175,11 @@ class Engine:
             data_quality=frame.quality,
             notes=capture.notes,
             timings_ms=frame.timings_ms,
-            ran_on={"device": self._slot.device.name, "runtime": self._network.runtime, "precision": "float32"},
+            ran_on={
+                "device": self._slot.device.name,
+                "runtime": self._network.runtime,
+                "precision": self._network.precision,
+            },
             revision=snapshot.revision,
             versions=snapshot.versions,
         )

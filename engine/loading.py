@@ -1,7 +1,11 @@
 """Graphs of a backbone release, loaded for the heads that are to run. What is loaded already is kept."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
 
+from .choice import AUTO, Choice, chosen
+from .errors import UnavailableError
 from .graphs import Shapes, read_graph, with_room
 from .heads import (
     BATCHED,
@@ -22,14 +26,25 @@ from .sessions.base import Session
 from .sessions.open import open_session
 from .snapshot import Snapshot
 
+TRUNKS: Final = {"float32": "trunk.onnx", "int8": "trunk.int8.onnx"}
+
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads what a release holds into one runtime."""
+    """Loads what a release holds into one runtime. `precision` is that of the trunk; all else is float32."""
 
     release: Release
-    runtime: str = "auto"
+    runtime: str = AUTO
     threads: int = 0
+    precision: str = AUTO
+
+    @cached_property
+    def choice(self) -> Choice:
+        """What the request comes down to on this machine; see `engine.choice`."""
+        found = chosen(self.runtime, self.precision, self.release.backbone_hash)
+        if self.precision == AUTO and not self.release.has(TRUNKS[found.precision]):
+            found = chosen(self.runtime, "float32", self.release.backbone_hash)
+        return found
 
     def network(self, snapshot: Snapshot, have: Network | None = None) -> Network:
         """The graphs that `snapshot` needs. Those of `have` are used again, so only what is missing is built.
@@ -41,7 +56,8 @@ class Loader:
         if network is None or network.lean != lean:
             reader = self.trunk() if lean else self.backbone()
             heads, shared, capacity = (have.heads, have.shared, have.capacity) if have else ({}, None, 0)
-            network = Network(reader, heads, shared, capacity, lean=lean)
+            precision = self.choice.precision if lean else "float32"
+            network = Network(reader, heads, shared, capacity, lean=lean, precision=precision)
         if snapshot.full and "full" not in network.heads:
             features = feature_shapes(self.release.input_size)
             session = self._open("full.onnx", {**features, **CELLS, **FULL}, DETECTIONS)
@@ -57,12 +73,17 @@ class Loader:
         return network
 
     def backbone(self) -> Session:
-        """image -> p2..p6."""
+        """image -> p2..p6. Raises UnavailableError where 8 bits were asked for."""
+        if self.precision == "int8":
+            raise UnavailableError("full heads run in float32 only; leave --precision out, or choose compact signals")
         return self._open("backbone.onnx", IMAGE, feature_shapes(self.release.input_size))
 
     def trunk(self) -> Session:
-        """image -> fused."""
-        return self._open("trunk.onnx", IMAGE, fused_shape(self.release.input_size))
+        """image -> fused. Raises UnavailableError where the release does not have it in the precision asked for."""
+        name = TRUNKS[self.choice.precision]
+        if not self.release.has(name):
+            raise UnavailableError(f"{self.release.folder} holds no trunk in {self.choice.precision}; take float32")
+        return self._open(name, IMAGE, fused_shape(self.release.input_size))
 
     def fuse(self) -> Session:
         """p2..p6 -> fused."""
@@ -81,4 +102,4 @@ class Loader:
         graph = read_graph(self.release.file(name), inputs, outputs)
         if room is not None:
             graph = with_room(graph, room, [*COMPACT, *BATCHED])
-        return open_session(graph, self.runtime, self.threads)
+        return open_session(graph, self.choice.runtime, self.threads)

@@ -36,6 +36,7 @@ class Network:
     capacity: int = 0  # heads that the graph of compact heads has room for
     fuse: Session | None = None  # p2..p6 to the fused map, where full and compact heads run side by side
     lean: bool = False
+    precision: str = "float32"  # of what reads the image
 
     @property
     def sessions(self) -> tuple[Session, ...]:

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from engine.recording import Annotation, write_sigmf
+from training.synthetic import WIFI_BAND, fsk, place, wifi
 
 RATE_HZ = 20e6
 CENTRE_HZ = 2.437e9
 DURATION_S = 0.2
-WIFI_HALF_HZ = 26.5 * 312.5e3
+WIFI_HALF_HZ = WIFI_BAND / 2 * RATE_HZ
 PACKETS = (  # start in s, length in s, offset of the centre in Hz, SNR in dB
     (0.012, 0.0030, 0.0, 22.0),
     (0.031, 0.0015, 0.6e6, 18.0),
@@ -37,15 +38,21 @@ def main(folder: Path) -> None:
     annotations = []
     for start_s, length_s, offset_hz, snr_db in PACKETS:
         burst = wifi(round(length_s * RATE_HZ), rng)
-        place(iq, burst, start_s, offset_hz, 10 ** (snr_db / 20) * np.sqrt(2 * WIFI_HALF_HZ / RATE_HZ))
+        place(
+            iq,
+            burst,
+            round(start_s * RATE_HZ),
+            offset_hz / RATE_HZ,
+            10 ** (snr_db / 20) * np.sqrt(2 * WIFI_HALF_HZ / RATE_HZ),
+        )
         low_hz, high_hz = CENTRE_HZ + offset_hz - WIFI_HALF_HZ, CENTRE_HZ + offset_hz + WIFI_HALF_HZ
         annotations.append(Annotation("wifi_ofdm", start_s, start_s + length_s, low_hz, high_hz, f"{snr_db:g} dB"))
     for hop in range(12):
         start_s, offset_hz = 0.005 + 0.0161 * hop, float(rng.uniform(-9e6, 9e6))
-        place(iq, fsk(round(0.0012 * RATE_HZ), rng), start_s, offset_hz, 0.9)
+        place(iq, fsk(round(0.0012 * RATE_HZ), rng), round(start_s * RATE_HZ), offset_hz / RATE_HZ, 0.9)
         box = (start_s, start_s + 0.0012, CENTRE_HZ + offset_hz - 0.6e6, CENTRE_HZ + offset_hz + 0.6e6)
         annotations.append(Annotation("other", *box, "frequency-hopping FSK"))
-    place(iq, np.ones(n), 0.0, 7.3e6, 0.2)
+    place(iq, np.ones(n), 0, 7.3e6 / RATE_HZ, 0.2)
     iq *= 0.98 / np.abs(iq.view(np.float64)).max()
     meta = write_sigmf(
         folder / "demo",
@@ -57,30 +64,6 @@ def main(folder: Path) -> None:
         description="Made by scripts/make_demo.py: OFDM packets as in IEEE 802.11a, FSK hops, a carrier, noise",
     )
     sys.stderr.write(f"made {meta}: {len(PACKETS)} wifi_ofdm packets in {DURATION_S * 1e3:g} ms\n")
-
-
-def wifi(n: int, rng: np.random.Generator) -> np.ndarray:
-    """complex128[n] of OFDM symbols, 4 us each, power 1."""
-    symbols = n // 80 + 1
-    used = np.r_[-26:0, 1:27]
-    grid = np.zeros((symbols, 64), complex)
-    grid[:, used] = rng.choice([1, -1], (symbols, 52)) + 1j * rng.choice([1, -1], (symbols, 52))
-    body = np.fft.ifft(grid, axis=1)
-    burst = np.concatenate([body[:, -16:], body], axis=1).reshape(-1)[:n]
-    return burst / np.sqrt(np.mean(np.abs(burst) ** 2))
-
-
-def fsk(n: int, rng: np.random.Generator) -> np.ndarray:
-    """complex128[n] of 1 Mb/s FSK, deviation 250 kHz, power 1."""
-    bits = np.repeat(rng.choice([-1.0, 1.0], n // 20 + 1), 20)[:n]
-    smooth = np.convolve(bits, np.hanning(21) / np.hanning(21).sum(), "same")
-    return np.exp(2j * np.pi * np.cumsum(smooth) * 250e3 / RATE_HZ)
-
-
-def place(iq: np.ndarray, burst: np.ndarray, start_s: float, offset_hz: float, amplitude: float) -> None:
-    first = round(start_s * RATE_HZ)
-    turns = np.arange(len(burst)) * (offset_hz / RATE_HZ)
-    iq[first : first + len(burst)] += amplitude * burst * np.exp(2j * np.pi * turns)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from make_demo import CENTRE_HZ, DURATION_S, RATE_HZ, WIFI_HALF_HZ, fsk, place, wifi
+from make_demo import CENTRE_HZ, DURATION_S, RATE_HZ, WIFI_HALF_HZ
 
 from engine.recording import Annotation, write_sigmf
+from training.synthetic import fsk, place, wifi
 
 RECORDINGS = 7
 BAND_HZ = 3.2e6
@@ -46,17 +47,17 @@ def record(rng: np.random.Generator) -> tuple[np.ndarray, list[Annotation]]:
         start_s, length_s = 0.004 + 0.032 * slot + float(rng.uniform(0, 0.004)), float(rng.uniform(0.005, 0.009))
         offset_hz = float(rng.uniform(-7.5e6, 7.5e6))
         snr_db = float(rng.uniform(*SNR_DB))
-        place(iq, sweeps(round(length_s * RATE_HZ), rng), start_s, offset_hz, _level(snr_db, BAND_HZ))
+        _place(iq, sweeps(round(length_s * RATE_HZ), rng), start_s, offset_hz, _level(snr_db, BAND_HZ))
         annotations.append(_box("sweeps", start_s, length_s, offset_hz, BAND_HZ))
     for slot in range(6):
         start_s, length_s = 0.022 + 0.032 * slot + float(rng.uniform(0, 0.002)), float(rng.uniform(0.001, 0.004))
-        place(iq, wifi(round(length_s * RATE_HZ), rng), start_s, 0.0, _level(18.0, 2 * WIFI_HALF_HZ))
+        _place(iq, wifi(round(length_s * RATE_HZ), rng), start_s, 0.0, _level(18.0, 2 * WIFI_HALF_HZ))
         annotations.append(_box("wifi_ofdm", start_s, length_s, 0.0, 2 * WIFI_HALF_HZ))
     for slot in range(8):
         start_s, offset_hz = 0.016 + 0.021 * slot, float(rng.uniform(-9e6, 9e6))
-        place(iq, fsk(round(0.0012 * RATE_HZ), rng), start_s, offset_hz, 0.9)
+        _place(iq, fsk(round(0.0012 * RATE_HZ), rng), start_s, offset_hz, 0.9)
         annotations.append(_box("other", start_s, 0.0012, offset_hz, 1.2e6))
-    place(iq, np.ones(n), 0.0, float(rng.uniform(-9e6, 9e6)), 0.2)
+    _place(iq, np.ones(n), 0.0, float(rng.uniform(-9e6, 9e6)), 0.2)
     return iq, annotations
 
 
@@ -64,6 +65,10 @@ def sweeps(n: int, rng: np.random.Generator) -> np.ndarray:
     """complex128[n]: the frequency runs up through the band, over and over, power 1."""
     place_in_sweep = (np.arange(n) / RATE_HZ / SWEEP_S + rng.random()) % 1
     return np.exp(2j * np.pi * np.cumsum((place_in_sweep - 0.5) * BAND_HZ) / RATE_HZ)
+
+
+def _place(iq: np.ndarray, burst: np.ndarray, start_s: float, offset_hz: float, amplitude: float) -> None:
+    place(iq, burst, round(start_s * RATE_HZ), offset_hz / RATE_HZ, amplitude)
 
 
 def _level(snr_db: float, band_hz: float) -> float:

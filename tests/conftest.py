@@ -1,5 +1,6 @@
 """What several test files need."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,11 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(small_models: Path, tmp_path: Path) -> Store:
     """A copy of it that a test may change."""
     return copy_store(small_models, tmp_path / "small")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered of this machine neither helps nor harms a test, and no test leaves anything behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

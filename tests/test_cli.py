@@ -35,7 +35,7 @@ def g20(tiny_models: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     monkeypatch.setattr(cli.data_console, "width", 150)
 
     def run(command: str, *words: object, models: object = tiny_models) -> Done:
-        where = ["--models", str(models)] if command in ("detect", "extract") else []
+        where = ["--models", str(models)] if command in ("detect", "extract", "bench") else []
         monkeypatch.setattr(sys, "argv", ["g20", command, *where, *map(str, words)])
         try:
             code = cli.main() or 0

@@ -24,6 +24,7 @@ from engine.registry import Release
 from engine.sessions.base import Session
 
 BANK: Final = "bank.safetensors"
+TRAINED_ON: Final = ("onnxruntime", 0, "float32")  # so that heads do not depend on where they were trained
 BACKGROUND: Final = ""  # the bank's name for what is no signal
 
 
@@ -64,7 +65,7 @@ class Describer:
         if known is not None:
             return known
         if self._sessions is None:
-            loader = Loader(self.release)
+            loader = Loader(self.release, *TRAINED_ON)
             self._sessions = loader.trunk(), loader.shared()
         trunk, shared = self._sessions
         grey = image.astype(np.float32) / np.float32(255)

@@ -1,0 +1,41 @@
+"""OpenVINO on the CPU."""
+
+import numpy as np
+import openvino
+
+from engine.errors import GraphError
+
+from .base import Arrays
+
+
+class OvSession:
+    """A graph in OpenVINO, on the CPU and nowhere else, in the precision that the graph has."""
+
+    def __init__(self, graph: bytes, threads: int = 0) -> None:
+        core = openvino.Core()
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            self._model = core.compile_model(core.read_model(graph), "CPU", options)
+        except Exception as error:  # the runtime has no common error type
+            raise _told("refuses the graph", error) from error
+        self._request = self._model.create_infer_request()
+        self.runtime = f"openvino {openvino.__version__.split('-')[0]} CPU"
+        self.inputs = tuple(port.get_any_name() for port in self._model.inputs)
+        self.outputs = tuple(port.get_any_name() for port in self._model.outputs)
+
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+        try:
+            found = self._request.infer(dict(feeds), share_inputs=True)
+        except Exception as error:
+            raise _told("fails in the graph", error) from error
+        return {name: np.array(found[name]) for name in self.outputs}
+
+    def close(self) -> None:
+        del self._request, self._model
+
+
+def _told(what: str, error: Exception) -> GraphError:
+    reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+    return GraphError(f"OpenVINO {what}: {reason}; use a graph that `g20 extract` wrote, or --runtime onnxruntime")

@@ -1,0 +1,76 @@
+"""The trunk in 8 bits: a graph that computes its convolutions with integers, calibrated on real images.
+
+Weights are quantised per output channel to 7 bits of a signed byte: processors without VNNI add two products of bytes
+in 16 bits, which 8 bits would overflow. What stays in fp32: the image's resize and normalisation, and the fused map.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from engine.graphs import check_graph
+from engine.heads import IMAGE, fused_shape
+from network.heads import Size
+
+QUANTISED: Final = ("Conv", "Add", "MaxPool", "Relu", "Resize")
+BEFORE: Final = "Conv"  # the first one: what comes before it is left as it is
+
+
+class _Images(CalibrationDataReader):
+    def __init__(self, images: Iterable[np.ndarray]) -> None:
+        self._left: Iterator[np.ndarray] = iter(images)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._left, None)
+        return None if image is None else {"image": image[None, None]}
+
+
+def int8_graph(trunk: bytes, images: Iterable[np.ndarray], size: Size) -> bytes:
+    """image -> fused, as `trunk` computes it, in 8 bits. images: float32[1024, 1024] in 0..1, for calibration."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
+        _simplify(trunk, plain)
+        quantize_static(
+            plain,
+            quantised,
+            _Images(images),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED),
+            nodes_to_exclude=_before_the_network(onnx.load(plain)),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        model = onnx.load(quantised)
+    check_graph(model, IMAGE, fused_shape(size))
+    return bytes(model.SerializeToString())
+
+
+def _simplify(graph: bytes, target: Path) -> None:
+    """Writes the graph with constants folded and norms merged into convolutions, in standard operators."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    model = onnx.load(target)
+    for imported in [domain for domain in model.opset_import if domain.domain]:
+        model.opset_import.remove(imported)  # those that the runtime knows, none of them used
+    onnx.save(model, target)
+
+
+def _before_the_network(model: onnx.ModelProto) -> list[str]:
+    names = []
+    for node in model.graph.node:
+        if node.op_type == BEFORE:
+            break
+        names.append(node.name)
+    return names
