@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
@@ -136,8 +137,18 @@ def open_device(name: str = "auto") -> Device:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: those of its affinity mask, fewer where its control group has a quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, _quota() or allowed)
+
+
+def _quota(group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Whole cores that a container is limited to (cpu.max: microseconds of work in each period), None without limit."""
+    try:
+        share, period = (group / "cpu.max").read_text().split()
+        return None if share == "max" else max(1, int(share) // int(period))
+    except (OSError, ValueError):
+        return None  # no control groups of the second version here
 
 
 def describe_cpu() -> str:

@@ -5,6 +5,7 @@ with Engine.open("models") as engine:
         print(detection)
 """
 
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -55,6 +56,7 @@ class Engine:
         self._slot = Slot(open_device(device))
         self._turn = threading.Lock()
         self._closed = False
+        self._owner = os.getpid()
 
     @classmethod
     def open(
@@ -197,6 +199,8 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the engine is closed; open another with Engine.open")
+        if self._owner != os.getpid():  # the runtime's threads did not come along: it would wait for them for ever
+            raise ClosedError("the engine was opened before this process was forked; open one of its own in each")
 
     def __enter__(self) -> "Engine":
         return self

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Final
 
 from .choice import AUTO, Choice, chosen
+from .device import cores
 from .errors import UnavailableError
 from .graphs import Shapes, read_graph, with_room
 from .heads import (
@@ -102,4 +103,4 @@ class Loader:
         graph = read_graph(self.release.file(name), inputs, outputs)
         if room is not None:
             graph = with_room(graph, room, [*COMPACT, *BATCHED])
-        return open_session(graph, self.choice.runtime, self.threads)
+        return open_session(graph, self.choice.runtime, self.threads or cores())
