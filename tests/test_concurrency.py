@@ -1,4 +1,4 @@
-"""Many callers at once, swaps under way, forks, ends, and machines with fewer cores than shown (faults E11, G10, G11)."""
+"""Many callers at once, swaps, forks, ends, and machines with fewer cores than shown (faults E11, G10, G11)."""
 
 import asyncio
 import os
