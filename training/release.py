@@ -34,6 +34,7 @@ from export.to_onnx import (
     tensors_hash,
     trunk_graph,
 )
+from export.quantize import int8_graph
 from network.backbone import Backbone
 from network.detector import BACKBONE_PREFIX, Tensors, freeze_norms
 from network.shared import INPUT_SIZE, Fuse, SharedLayers
@@ -42,6 +43,7 @@ from .features import BACKGROUND, BANK, bank_file
 
 ARCHITECTURE: Final = "torchvision resnet_fpn_backbone resnet18, FrozenBatchNorm, and shared layers of compact heads"
 CERTIFIED: Final = 12  # scenes
+CALIBRATED: Final = 24  # scenes of each contract, for the trunk in 8 bits
 BANK_SCENES: Final = 160
 BANK_EACH: Final = 60  # vectors of a label
 BANK_BACKGROUND: Final = 1200
@@ -74,6 +76,7 @@ def publish(run: Path, store: Store, scenes: Path, contract_name: str, notes: st
         "full.onnx": full_head_graph(INPUT_SIZE),
     }
     paths = sorted((scenes / contract_name / "train").glob("[0-9]*.npz"))
+    files["trunk.int8.onnx"] = int8_graph(files["trunk.onnx"], _calibration(scenes), INPUT_SIZE)
     certificate, bank = _look(files, tensors, fuse, shared, paths)
     if not certificate.passed:
         raise HydraError(f"{run}: the ONNX files find something else than torch: {certificate}; nothing was written")
@@ -92,6 +95,14 @@ def publish(run: Path, store: Store, scenes: Path, contract_name: str, notes: st
         "notes": notes,
     }
     return store.add_backbone(files, manifest, info)
+
+
+def _calibration(scenes: Path) -> Iterator[np.ndarray]:
+    """float32[1024, 1024] in 0..1, of both contracts, so that every store's trunk is the same file."""
+    for name in sorted(CONTRACTS):
+        for path in sorted((scenes / name / "train").glob("[0-9]*.npz"))[-CALIBRATED:]:
+            with np.load(path, allow_pickle=False) as stored:
+                yield stored["image"].astype(np.float32) / np.float32(255)
 
 
 def _look(
