@@ -23,13 +23,28 @@ CASES = 250  # of each graph
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_graph_runs_in_onnx_runtime() -> None:
-    data = sum_graph().SerializeToString()
-    for name in ("auto", "onnxruntime"):
-        session = open_session(data, name, threads=1)
-        assert session.run({"x": np.ones((1, 4), np.float32)})["y"].tolist() == [[1, 2, 3, 4]]
-        assert session.runtime.startswith("onnxruntime ") and session.runtime.endswith(" CPU")
-        session.close()
+@pytest.mark.parametrize(("name", "ran"), [("auto", "onnxruntime"), ("onnxruntime",) * 2, ("openvino",) * 2])
+def test_a_graph_runs_where_it_was_asked_to(name: str, ran: str) -> None:
+    session = open_session(sum_graph().SerializeToString(), name, threads=1)
+    first = session.run({"x": np.ones((1, 4), np.float32)})["y"]
+    session.run({"x": np.zeros((1, 4), np.float32)})
+    assert first.tolist() == [[1, 2, 3, 4]]  # the caller's own: the next run left it as it was
+    assert session.inputs == ("x",) and session.outputs == ("y",)
+    assert session.runtime.startswith(f"{ran} ") and session.runtime.endswith(" CPU")
+    session.close()
+
+
+def test_a_runtime_that_is_not_installed_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "engine.sessions.ov", raising=False)
+    with pytest.raises(UnavailableError, match=r"'openvino' is not installed .*pip install 'hydra-rf\[openvino\]'"):
+        open_session(sum_graph().SerializeToString(), "openvino")
+
+
+@pytest.mark.parametrize("data", [b"", b"no graph", sum_graph().SerializeToString()[:-20]])
+def test_a_graph_that_openvino_refuses_is_an_error_of_ours(data: bytes) -> None:
+    with pytest.raises(GraphError, match="OpenVINO refuses the graph"):
+        open_session(data, "openvino", threads=1)
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "", "ONNXRuntime", "cpu"])

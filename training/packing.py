@@ -1,7 +1,8 @@
 """Rendered scenes as samples: how the shipped packs get theirs.
 
-    python -m training.packing SCENES DATA --contract wideband --signals wifi_ofdm,lte_tdd --train 50 --validation 24
+    python -m training.packing SCENES DATA --contract wideband --signals wifi_ofdm,lte_tdd --train 60 --validation 30
 
+Every signal gets scenes that hold it and, half as many, scenes that do not: what it is not is learnt there.
 Scenes of the training side become samples for training, those of the validation side, which are made of other
 recordings, samples for validation. Of a signal with a single recording there are no such scenes: then the training
 side's are split, and the validation is not independent. After that it is `g20 train` as for anybody.
@@ -36,15 +37,17 @@ def scenes(folder: Path) -> Iterator[Scene]:
 
 
 def add(store: SampleStore, folder: Path, contract: Contract, wanted: dict[str, dict[str, int]]) -> None:
-    """Adds scenes until every signal has as many as `wanted[side][signal]`, or there are no more."""
+    """Adds scenes until every signal has as many as `wanted[side][signal]`, and half as many without it, or all are
+    gone through."""
     held_out: set[str] = set()  # signals that validation scenes hold
     for side in reversed(SIDES):
-        left = dict(wanted[side])
+        left = {(signal, True): count for signal, count in wanted[side].items()}  # by whether a scene holds it
+        left |= {(signal, False): count // 2 for signal, count in wanted[side].items()}
         for name, image, boxes in tqdm(list(scenes(folder / side)), desc=f"{folder.name} {side}", unit="scene"):
             if side == "validation":
                 held_out |= {box.label for box in boxes}
             labels = {box.label for box in boxes}
-            for signal in sorted(labels & {signal for signal, count in left.items() if count > 0}):
+            for signal in sorted(signal for signal in wanted[side] if left[signal, signal in labels] > 0):
                 try:
                     store.add(
                         signal, image, boxes, contract=contract, source_capture=f"{folder.name}-{side}-{name}",
@@ -53,7 +56,7 @@ def add(store: SampleStore, folder: Path, contract: Contract, wanted: dict[str, 
                 except InputError as error:  # a recording as it is may come twice, to the pixel
                     log.info("scene %s left out: %s", name, error)
                 else:
-                    left[signal] -= 1
+                    left[signal, signal in labels] -= 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from engine.regions import regions
 from engine.registry import Store
 from engine.sessions.open import open_session
 from export.certificate import Certificate, Found, certify
+from export.quantize import int8_graph
 from export.to_onnx import (
     backbone_graph,
     compact_heads_graph,
@@ -34,7 +35,6 @@ from export.to_onnx import (
     tensors_hash,
     trunk_graph,
 )
-from export.quantize import int8_graph
 from network.backbone import Backbone
 from network.detector import BACKBONE_PREFIX, Tensors, freeze_norms
 from network.shared import INPUT_SIZE, Fuse, SharedLayers
@@ -45,7 +45,7 @@ ARCHITECTURE: Final = "torchvision resnet_fpn_backbone resnet18, FrozenBatchNorm
 CERTIFIED: Final = 12  # scenes
 CALIBRATED: Final = 24  # scenes of each contract, for the trunk in 8 bits
 BANK_SCENES: Final = 160
-BANK_EACH: Final = 60  # vectors of a label
+BANK_EACH: Final = 120  # vectors of a label
 BANK_BACKGROUND: Final = 1200
 BANK_IOU: Final = 0.6  # from here on a proposal is its truth's
 BACKGROUND_IOU: Final = 0.15  # and up to here it is nothing
