@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -75,13 +76,15 @@ def detect(
         for path in files:
             try:
                 recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
+                started = time.perf_counter()
                 results = _results(engine, recording)
+                wall_s = time.perf_counter() - started
             except HydraError as error:
                 complain(error)
                 failed = True
                 continue
             found = stitch(results)
-            _print(path, recording, found, results, as_json, sigmf)
+            _print(path, recording, found, results, wall_s, as_json, sigmf)
             if match:
                 console = progress_console if as_json or sigmf else data_console
                 console.print(matched_table(recording, found, engine.snapshot.versions))
@@ -108,7 +111,13 @@ def _results(engine: Engine, recording: Recording) -> list[Result]:
 
 
 def _print(
-    path: Path, recording: Recording, found: list[Detection], results: list[Result], as_json: bool, sigmf: bool
+    path: Path,
+    recording: Recording,
+    found: list[Detection],
+    results: list[Result],
+    wall_s: float,
+    as_json: bool,
+    sigmf: bool,
 ) -> None:
     if as_json:
         for detection in found:
@@ -117,9 +126,8 @@ def _print(
         typer.echo(json.dumps(as_sigmf(found, recording), indent=2))
     else:
         data_console.print(_table(path, recording, found))
-    total_ms = sum(sum(result.timings_ms.values()) for result in results)
     ran = ", ".join(results[0].ran_on.values()) if results else "nothing"
-    say(f"{path.name}: detections: {len(found)}, captures: {len(results)}, {total_ms:.0f} ms on {ran}")
+    say(f"{path.name}: detections: {len(found)}, captures: {len(results)}, {wall_s * 1e3:.0f} ms on {ran}")
 
 
 def _table(path: Path, recording: Recording, found: list[Detection]) -> Table:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +30,9 @@ from rich.table import Table
 from app.bench import captures, opened, with_heads
 from engine.contract import WIDEBAND
 from engine.device import cores, describe_cpu, open_device
+from engine.engine import Engine
 from engine.loading import Loader
+from engine.recording import open_recording, write_sigmf
 from engine.registry import Store
 from engine.sessions.open import open_session
 from engine.spectrogram import levels, to_image
@@ -39,6 +42,7 @@ from network.shared import Fuse
 HEADS: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
 RATES_MHZ: Final = (2, 5, 10, 20, 50, 100)
 SIZES: Final = ((256, 384), (384, 576), (512, 768), (640, 960), (800, 800))
+STREAMED: Final = 6  # times three captures
 COPY_BYTES: Final = 1 << 28
 PRODUCT: Final = 2048  # rows and columns of the matrix product
 
@@ -85,8 +89,21 @@ def measure(store: Store, repeats: int) -> dict[str, Any]:
         device = "recording" if threads == 1 else "cpu"  # the recording device works block by block
         with opened(release, with_heads(store.snapshot(), 12), device, Loader(release, threads=threads)) as engine:
             detect = partial(engine.detect, iq, sample_rate_hz=release.contract.sample_rate_hz)
-            by_cores.append({"cores": threads, "ms": median_ms(detect)})
+            streamed = _streamed_ms(engine, np.concatenate(list(captures(release.contract).values())))
+            by_cores.append({"cores": threads, "ms": median_ms(detect), "ms_a_capture_in_a_stream": streamed})
     return {"machine": machine, "heads": heads, "rates": rates, "sizes": sizes, "cores": by_cores}
+
+
+def _streamed_ms(engine: Engine, iq: np.ndarray) -> float:
+    """Milliseconds a capture in a recording of many, the next one drawn while the network looks at this one."""
+    with TemporaryDirectory() as folder:
+        rate_hz = engine.contract.sample_rate_hz
+        meta = write_sigmf(Path(folder) / "iq", np.tile(iq / 64, STREAMED), sample_rate_hz=rate_hz, datatype="ci8")
+        results = engine.stream(open_recording(meta))
+        next(results)
+        started = time.perf_counter()
+        count = sum(1 for _ in results)
+        return round((time.perf_counter() - started) * 1e3 / count, 2)
 
 
 def _machine(median_ms: Callable[[Callable[[], object]], float]) -> dict[str, Any]:

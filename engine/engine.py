@@ -8,7 +8,9 @@ with Engine.open("models") as engine:
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,13 +23,24 @@ from .detection import Detection, Result
 from .device import open_device
 from .errors import ClosedError, InputError, MismatchError
 from .loading import Loader
-from .pipeline import Frame, Network, Slot, find, run
+from .pipeline import Frame, Network, Slot, find, front_end
 from .recording import Capture, Recording
 from .registry import Store
 from .samples import checked_center, checked_image, checked_iq, checked_rate, checked_threshold, to_capture
 from .snapshot import Snapshot
+from .spectrogram import Array
 
 DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A capture whose image is made, None where there is nothing to look at."""
+
+    capture: Capture
+    slot: Slot
+    frame: Frame
+    image: Array | None
 
 
 class Engine:
@@ -53,7 +66,8 @@ class Engine:
         self._loader = loader
         self._network = network
         self._snapshot = snapshot
-        self._slot = Slot(open_device(device))
+        opened = open_device(device)
+        self._slot, self._other_slot = Slot(opened, "0"), Slot(opened, "1")
         self._turn = threading.Lock()
         self._closed = False
         self._owner = os.getpid()
@@ -101,7 +115,11 @@ class Engine:
         """
         rate, centre = checked_rate(sample_rate_hz), checked_center(center_freq_hz)
         capture, valid_s, notes = to_capture(checked_iq(iq), rate, self.contract)
-        return self._run(Capture(capture, self.contract.sample_rate_hz, centre, 0.0, valid_s, notes), threshold)
+        whole = Capture(capture, self.contract.sample_rate_hz, centre, 0.0, valid_s, notes)
+        with self._turn:
+            self._check_open()
+            drawn = self._drawn(whole, self._slot)
+            return self._found(drawn, threshold)
 
     def stream(
         self, recording: Recording, *, center_freq_hz: float | None = None, threshold: float | None = None
@@ -113,8 +131,20 @@ class Engine:
         if not isinstance(recording, Recording):
             raise InputError(f"stream takes a Recording, not a {type(recording).__name__}; use open_recording(path)")
         centre = checked_center(center_freq_hz)
-        for capture in recording.captures(self.contract):
-            yield self._run(capture if centre is None else replace(capture, center_freq_hz=centre), threshold)
+        captures = recording.captures(self.contract)
+        with ThreadPoolExecutor(1, "hydra-ahead") as ahead:  # reads and draws one capture ahead of the network
+
+            def draw(slot: Slot) -> _Drawn | None:
+                capture = next(captures, None)
+                if capture is None:
+                    return None
+                return self._drawn(capture if centre is None else replace(capture, center_freq_hz=centre), slot)
+
+            slots = cycle((self._slot, self._other_slot))
+            upcoming = ahead.submit(draw, next(slots))
+            while (drawn := upcoming.result()) is not None:
+                upcoming = ahead.submit(draw, next(slots))
+                yield self._looked_at(drawn, threshold)
 
     def detect_image(self, image: np.ndarray, *, threshold: float | None = None) -> tuple[Detection, ...]:
         """The signals in one rendered capture, as training's samples hold it.
@@ -162,13 +192,23 @@ class Engine:
         """The heads that the next frame will use."""
         return self._snapshot
 
-    def _run(self, capture: Capture, threshold: float | None) -> Result:
-        least = self.threshold if threshold is None else checked_threshold(threshold)
+    def _drawn(self, capture: Capture, slot: Slot) -> "_Drawn":
+        frame = Frame()
+        with np.errstate(all="ignore"):
+            return _Drawn(capture, slot, frame, front_end(capture.iq, self.contract, slot, frame))
+
+    def _looked_at(self, drawn: "_Drawn", threshold: float | None) -> Result:
         with self._turn:
             self._check_open()
-            snapshot = self._snapshot
+            return self._found(drawn, threshold)
+
+    def _found(self, drawn: "_Drawn", threshold: float | None) -> Result:
+        """The rest of a frame, whose turn it is."""
+        least = self.threshold if threshold is None else checked_threshold(threshold)
+        capture, frame, snapshot = drawn.capture, drawn.frame, self._snapshot
+        if drawn.image is not None:
             with np.errstate(all="ignore"):
-                frame = run(capture.iq, self.contract, self._slot, self._network, snapshot, least)
+                find(drawn.image, self.contract, drawn.slot, self._network, snapshot, least, frame)
         placed = (_placed(found, capture) for found in self._arbitrated(frame.detections))
         return Result(
             detections=tuple(found for found in placed if found is not None),
@@ -178,7 +218,7 @@ class Engine:
             notes=capture.notes,
             timings_ms=frame.timings_ms,
             ran_on={
-                "device": self._slot.device.name,
+                "device": drawn.slot.device.name,
                 "runtime": self._network.runtime,
                 "precision": self._network.precision,
             },

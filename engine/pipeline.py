@@ -1,4 +1,4 @@
-"""The whole way of a capture, top to bottom: IQ, image, feature maps, boxes, detections.
+"""The whole way of a capture, top to bottom: IQ, image, feature maps, boxes, detections. `front_end`, then `find`.
 
     IQ complex64[n] -> power -> image [1, 1, 1024, 1024] -> p2..p6, or only the fused map where there is no full head
     image -> regions; with the fused map -> proposals and vectors, once for all
@@ -67,17 +67,6 @@ class Frame:
     quality: str = "ok"
     detections: list[Detection] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
-
-
-def run(
-    iq: np.ndarray, contract: Contract, slot: Slot, network: Network, snapshot: Snapshot, threshold: float
-) -> Frame:
-    """All detections of one capture, best first. iq: complex64[contract.capture_samples]."""
-    frame = Frame()
-    image = front_end(iq, contract, slot, frame)
-    if image is not None:
-        find(image, contract, slot, network, snapshot, threshold, frame)
-    return frame
 
 
 def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> Array | None:

@@ -1,6 +1,7 @@
 """The engine around a scripted network: what a result says, what order things happen in, what heads may answer."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from engine.boxes import to_physical
 from engine.contract import Contract
 from engine.detection import stitch
 from engine.errors import ClosedError, InputError, UnavailableError
-from engine.recording import open_recording, write_sigmf
+from engine.recording import Capture, Recording, open_recording, write_sigmf
 
 from .scripted import FULL_SCORE, NORMAL, RATE, SHORT, bench, burst, same
 
@@ -39,6 +40,35 @@ def test_a_result_says_all_about_its_capture() -> None:
     assert (result.start_s, result.stop_s, result.data_quality, result.notes) == (0.0, 0.01, "ok", ())
     assert result.ran_on == {"device": "cpu", "runtime": "scripted", "precision": "float32"}
     assert (result.revision, result.versions) == (7, {"radar": 1, "lora": 2})
+
+
+def test_a_stream_draws_one_capture_ahead_and_gives_what_one_after_another_gives(tmp_path: Path) -> None:
+    iq = np.concatenate([burst(1e6 * k, seed=k) for k in range(5)])
+    recording = open_recording(write_sigmf(tmp_path / "five", iq / 8, sample_rate_hz=RATE, datatype="cf32_le"))
+    b, drawn = bench(), list[int]()
+    captures = list(recording.captures(b.engine.contract))
+    alone = [b.detect(capture.iq) for capture in captures]
+
+    class Watched(Recording):
+        def captures(self, contract: Contract) -> Iterator[Capture]:
+            for number, capture in enumerate(captures):
+                drawn.append(number)
+                yield capture
+
+    watched = Watched(**vars(recording))
+    for number, result in enumerate(b.engine.stream(watched)):
+        assert len(drawn) <= number + 2  # never further ahead
+        assert [(d.low_hz, d.score) for d in result] == [(d.low_hz, d.score) for d in alone[number]]
+    assert drawn == [0, 1, 2, 3, 4]
+
+
+def test_a_stream_left_early_leaves_no_thread(tmp_path: Path) -> None:
+    iq = np.concatenate([burst(seed=k) for k in range(4)])
+    recording = open_recording(write_sigmf(tmp_path / "four", iq / 8, sample_rate_hz=RATE, datatype="cf32_le"))
+    results = bench().engine.stream(recording)
+    next(results)
+    results.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hydra-ahead")]
 
 
 def test_every_stage_is_timed_in_order() -> None:
