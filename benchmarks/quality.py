@@ -1,6 +1,6 @@
 """How good the shipped heads are, measured through the engine on what they were not trained on.
 
-    python -m benchmarks.quality --recordings DIR [--generated BURSTS] [--models models] [--json FILE]
+    python -m benchmarks.quality --recordings DIR [--generated BURSTS] [--models models] [--precision int8] [--json FILE]
 
 Measured for every signal of the store:
 - recordings of DIR that `training.bursts.split_recordings` keeps for validation, as they are,
@@ -54,10 +54,13 @@ def main() -> None:
     parser.add_argument("--generated", type=Path, help="folder that training.generated wrote")
     parser.add_argument("--scenes", type=int, default=Material.scenes)
     parser.add_argument("--noise", type=int, default=Material.noise)
+    parser.add_argument("--runtime", default="onnxruntime")
+    parser.add_argument("--precision", default="float32", help="of the trunk: float32 or int8")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
     material = Material(options.recordings, options.generated, options.scenes, options.noise)
-    with Engine.open(options.models, threshold=SCORE_FROM) as engine:
+    how = {"runtime": options.runtime, "precision": options.precision}
+    with Engine.open(options.models, threshold=SCORE_FROM, **how) as engine:
         figures, reports = measure(engine, material)
     console = Console()
     for title, report in reports.items():
@@ -84,6 +87,7 @@ def measure(engine: Engine, material: Material) -> tuple[dict[str, Any], dict[st
     figures = {
         "machine": describe_cpu(),
         "contract": name,
+        "ran_on": engine.ran_on,
         "versions": dict(engine.snapshot.versions),
         "held_out": [path.stem for path in paths],
         **{kind: report.as_json() for kind, report in reports.items()},

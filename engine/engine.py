@@ -192,6 +192,12 @@ class Engine:
         """The heads that the next frame will use."""
         return self._snapshot
 
+    @property
+    def ran_on(self) -> dict[str, str]:
+        """Device, runtime, and the precision of what reads the image."""
+        network = self._network
+        return {"device": self._slot.device.name, "runtime": network.runtime, "precision": network.precision}
+
     def _drawn(self, capture: Capture, slot: Slot) -> "_Drawn":
         frame = Frame()
         with np.errstate(all="ignore"):
@@ -217,11 +223,7 @@ class Engine:
             data_quality=frame.quality,
             notes=capture.notes,
             timings_ms=frame.timings_ms,
-            ran_on={
-                "device": drawn.slot.device.name,
-                "runtime": self._network.runtime,
-                "precision": self._network.precision,
-            },
+            ran_on=self.ran_on,
             revision=snapshot.revision,
             versions=snapshot.versions,
         )
