@@ -1,6 +1,6 @@
 """How good the shipped heads are, measured through the engine on what they were not trained on.
 
-    python -m benchmarks.quality --recordings DIR [--generated BURSTS] [--models models] [--precision int8] [--json FILE]
+    python -m benchmarks.quality --recordings DIR [--generated BURSTS] [--models models] [--precision int8] [--json F]
 
 Measured for every signal of the store:
 - recordings of DIR that `training.bursts.split_recordings` keeps for validation, as they are,
