@@ -1,7 +1,7 @@
 """A store on which a compact head can be trained in a second: a region's vector is how bright the block around its
 middle is, of the image's 16 x 16 blocks. A signal is a block of one brightness."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -32,16 +32,17 @@ BRIGHT, FAINT = 200, 130  # the signal, and another one
 Place = tuple[int, int]  # column and row of a block
 
 
-def toy_store(path: Path, **changes: Any) -> Store:
-    """A store without heads."""
+def toy_store(path: Path, more: Mapping[str, bytes] | None = None, **changes: Any) -> Store:
+    """A store without heads. `more`: files of the release beside the usual ones."""
     store = Store(path)
     files = {
         "backbone.onnx": _backbone(),
-        "trunk.onnx": _trunk(),
+        "trunk.onnx": trunk(),
         "fuse.onnx": _fuse(),
         "shared.onnx": _shared(),
         "compact.onnx": _compact(),
         BANK: bank_file({"": _vectors(FLOOR, 50), "faint": _vectors(FAINT, 50)}),
+        **(more or {}),
     }
     manifest = {"backbone_hash": BACKBONE_HASH, "contract": CONTRACT.as_json(), "input_size": list(INPUT), **changes}
     store.add_backbone(files, manifest, {"source": "tests"})
@@ -106,7 +107,7 @@ def _backbone() -> bytes:
 
 
 @cache
-def _trunk() -> bytes:
+def trunk() -> bytes:
     """image -> its blocks' brightness on every channel of the fused map."""
     nodes = [
         helper.make_node("AveragePool", ["image"], ["blocks"], kernel_shape=[BLOCK_PX] * 2, strides=[BLOCK_PX] * 2),

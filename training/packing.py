@@ -36,9 +36,15 @@ def scenes(folder: Path) -> Iterator[Scene]:
             yield path.stem, stored["image"], boxes
 
 
-def add(store: SampleStore, folder: Path, contract: Contract, wanted: dict[str, dict[str, int]]) -> None:
+def add(
+    store: SampleStore,
+    folder: Path,
+    contract: Contract,
+    wanted: dict[str, dict[str, int]],
+    mixed: Sequence[str] = (),
+) -> None:
     """Adds scenes until every signal has as many as `wanted[side][signal]`, and half as many without it, or all are
-    gone through."""
+    gone through. Of `mixed` signals the sides are not told apart."""
     held_out: set[str] = set()  # signals that validation scenes hold
     for side in reversed(SIDES):
         left = {(signal, True): count for signal, count in wanted[side].items()}  # by whether a scene holds it
@@ -47,11 +53,12 @@ def add(store: SampleStore, folder: Path, contract: Contract, wanted: dict[str, 
             if side == "validation":
                 held_out |= {box.label for box in boxes}
             labels = {box.label for box in boxes}
+            held = held_out - set(mixed)
             for signal in sorted(signal for signal in wanted[side] if left[signal, signal in labels] > 0):
                 try:
                     store.add(
                         signal, image, boxes, contract=contract, source_capture=f"{folder.name}-{side}-{name}",
-                        created_by="training.packing", side=side if signal in held_out else None,
+                        created_by="training.packing", side=side if signal in held else None,
                     )  # fmt: skip
                 except InputError as error:  # a recording as it is may come twice, to the pixel
                     log.info("scene %s left out: %s", name, error)
@@ -67,13 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--signals", required=True, help="separated by commas")
     parser.add_argument("--train", type=int, default=60, help="scenes of each signal")
     parser.add_argument("--validation", type=int, default=30)
+    parser.add_argument(
+        "--mixed", default="", help="signals whose recordings differ in kind, so that neither side may lack one"
+    )
     options = parser.parse_args(arguments)
     signals = options.signals.split(",")
     wanted = {
         side: dict.fromkeys(signals, count)
         for side, count in zip(SIDES, (options.train, options.validation), strict=True)
     }
-    add(SampleStore(options.data), options.scenes / options.contract, CONTRACTS[options.contract], wanted)
+    add(
+        SampleStore(options.data),
+        options.scenes / options.contract,
+        CONTRACTS[options.contract],
+        wanted,
+        options.mixed.split(","),
+    )
 
 
 if __name__ == "__main__":
