@@ -1,6 +1,7 @@
 """A day with it, as the README tells it: five labelled recordings of a signal the shipped pack does not know, training,
 and the signal found in recordings that nothing has seen."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,12 @@ def call(command: Sequence[str], folder: Path) -> str:
 
 
 def environment() -> dict[str, str]:
-    return {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "120"}
+    return {
+        "PYTHONPATH": str(ROOT),
+        "PATH": "/usr/bin:/bin",
+        "COLUMNS": "120",
+        "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
+    }
 
 
 def test_five_samples_give_a_promoted_head(day: Path) -> None:

@@ -12,9 +12,10 @@ from onnx import helper
 
 from engine.errors import GraphError, HydraError, UnavailableError
 from engine.graphs import read_graph
-from engine.heads import CELLS, DETECTIONS, FEATURES, FULL
+from engine.heads import BATCHED, CELLS, COMPACT, DESCRIBED, DETECTIONS, FEATURES, FULL, batched
 from engine.sessions.open import open_session
 from engine.sessions.scripted import ScriptedSession
+from export.to_onnx import compact_heads_graph
 
 from .test_graphs import SHAPES, sum_graph, written
 from .tiny_store import graph_bytes, head_graph_bytes
@@ -32,6 +33,18 @@ def test_a_graph_runs_where_it_was_asked_to(name: str, ran: str) -> None:
     assert session.inputs == ("x",) and session.outputs == ("y",)
     assert session.runtime.startswith(f"{ran} ") and session.runtime.endswith(" CPU")
     session.close()
+
+
+def test_both_runtimes_give_the_same_of_the_heads_graph_by_the_same_names() -> None:
+    rng = np.random.default_rng(0)
+    shapes = {**DESCRIBED, **batched(COMPACT)}
+    feeds = {name: (rng.random(shape) * 0.1).astype(np.float32) for name, shape in shapes.items()}
+    sessions = [open_session(compact_heads_graph(), name, threads=1) for name in ("onnxruntime", "openvino")]
+    plain, other = (session.run(feeds) for session in sessions)
+    assert set(plain) == set(other) == set(BATCHED)
+    assert all(np.abs(plain[name] - other[name]).max() < 1e-3 for name in plain)
+    for session in sessions:
+        session.close()
 
 
 def test_a_runtime_that_is_not_installed_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """OpenVINO on the CPU."""
 
 import numpy as np
+import onnx
 import openvino
 
 from engine.errors import GraphError
@@ -22,15 +23,17 @@ class OvSession:
             raise _told("refuses the graph", error) from error
         self._request = self._model.create_infer_request()
         self.runtime = f"openvino {openvino.__version__.split('-')[0]} CPU"
-        self.inputs = tuple(port.get_any_name() for port in self._model.inputs)
-        self.outputs = tuple(port.get_any_name() for port in self._model.outputs)
+        # the order is the graph's, the names are not always: a port may go by that of what feeds it
+        known = onnx.load_model_from_string(graph).graph
+        self.inputs = tuple(port.name for port in known.input)
+        self.outputs = tuple(port.name for port in known.output)
 
     def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
         try:
-            found = self._request.infer(dict(feeds), share_inputs=True)
+            found = self._request.infer([feeds[name] for name in self.inputs], share_inputs=True)
         except Exception as error:
             raise _told("fails in the graph", error) from error
-        return {name: np.array(found[name]) for name in self.outputs}
+        return {name: np.array(found[place]) for place, name in enumerate(self.outputs)}
 
     def close(self) -> None:
         del self._request, self._model
