@@ -93,15 +93,14 @@ def _choices(report: Any) -> Table | None:
 
 def _table(report: Any) -> Table:
     table = Table(title=report.title, title_justify="left")
-    for heading in ("heads", "p50 ms", "p90", "p95", "p99", "max", "captures/s", "real time", "ran on"):
-        table.add_column(heading, justify="left" if heading == "ran on" else "right")
+    for heading in ("heads", "p50 ms", "p90", "p95", "p99", "max", "captures/s", "real time"):
+        table.add_column(heading, justify="right")
     for run in report.runs:
         total = run["total_ms"]
         walls = (f"{total[name]:.1f}" for name in ("p50", "p90", "p95", "p99", "max"))
         kept_up = f"{'yes' if run['real_time'] >= 1 else 'no'}, {run['real_time']:.2f}x"
-        table.add_row(
-            str(run["signals"]), *walls, f"{run['captures_per_s']:.2f}", kept_up, ", ".join(run["ran_on"].values())
-        )
+        table.add_row(str(run["signals"]), *walls, f"{run['captures_per_s']:.2f}", kept_up)
+    table.caption = "ran on " + ", ".join(report.runs[0]["ran_on"].values())
     return table
 
 
