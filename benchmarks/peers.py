@@ -139,7 +139,8 @@ def _one_after_another(models: Sequence[torch.nn.Module], iq: np.ndarray, contra
 
 
 def _exported(contract: Contract, signals: int, runtime: str) -> Run:
-    sessions = [_session(_onnx(), runtime) for _ in range(signals)]
+    graph = _onnx()  # the same weights in every session, each with a copy of its own
+    sessions = [_session(graph, runtime) for _ in range(signals)]
 
     def run(iq: np.ndarray) -> object:
         image = image_of(iq, contract).expand(3, -1, -1).numpy()

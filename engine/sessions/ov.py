@@ -23,14 +23,16 @@ class OvSession:
             raise _told("refuses the graph", error) from error
         self._request = self._model.create_infer_request()
         self.runtime = f"openvino {openvino.__version__.split('-')[0]} CPU"
-        # the order is the graph's, the names are not always: a port may go by that of what feeds it
         known = onnx.load_model_from_string(graph).graph
         self.inputs = tuple(port.name for port in known.input)
+        # inputs go by name, for those that nothing reads are gone; outputs by place, for they may go by what feeds them
+        self._ports = {name: at for at, port in enumerate(self._model.inputs) for name in port.names}
         self.outputs = tuple(port.name for port in known.output)
 
     def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
         try:
-            found = self._request.infer([feeds[name] for name in self.inputs], share_inputs=True)
+            fed = {self._ports[name]: feeds[name] for name in self.inputs if name in self._ports}
+            found = self._request.infer(fed, share_inputs=True)
         except Exception as error:
             raise _told("fails in the graph", error) from error
         return {name: np.array(found[place]) for place, name in enumerate(self.outputs)}
