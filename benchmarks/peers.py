@@ -18,6 +18,7 @@ import argparse
 import gc
 import io
 import json
+import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -40,8 +41,11 @@ from network.backbone import Backbone
 from network.detector import detector, split
 from network.heads import FullHead
 
+log = logging.getLogger(__name__)
+
 PEERS: Final = ("hydra", "hydra_plain", "original", "openvino", "onnxruntime", "compiled", "eager")
 OPSET: Final = 17
+TURN_S: Final = 1.0  # captures follow each other for as long, so that the quick do not always start from a cold cache
 
 Run = Callable[[np.ndarray], object]  # what is timed: IQ in, detections out
 
@@ -54,6 +58,8 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PEERS), help="some of the peers, separated by commas")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    log.setLevel(logging.INFO)
     figures = measure(Store(options.models), options.signals, options.rounds, options.only.split(","))
     Console().print(table(figures))
     if options.json:
@@ -80,15 +86,19 @@ def measure(store: Store, signals: int, rounds: int, names: Sequence[str]) -> di
         try:
             runs[name] = makers[name]()
             runs[name](iqs[0])
+            log.info("%s is loaded", name)
         except Exception as error:  # a peer that cannot run here is said so and left out
             failed[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             runs.pop(name, None)
             gc.collect()
     for turn in range(rounds):
         for name, run in runs.items():
-            started = time.perf_counter()
-            run(iqs[turn % len(iqs)])
-            walls[name].append((time.perf_counter() - started) * 1e3)
+            begun = time.perf_counter()
+            while time.perf_counter() - begun < TURN_S:
+                started = time.perf_counter()
+                run(iqs[turn % len(iqs)])
+                walls[name].append((time.perf_counter() - started) * 1e3)
+            log.info("round %d, %s: %.0f ms", turn + 1, name, walls[name][-1])
     return {
         "machine": describe_cpu(),
         "signals": signals,

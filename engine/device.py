@@ -1,29 +1,38 @@
 """Where arrays live and how work on them is ordered. Nothing else asks which machine it is on.
 
-The CPU does everything at once and in order, so its streams do nothing. The recording device, for tests,
-writes down every step, so that the order of work is tested where there is no accelerator.
+The CPU does everything at once and in order, so its streams do nothing. The recording device, for tests, computes
+as the CPU does and writes down every step, so that the order of work is proven where there is no accelerator.
+The GPU is in `engine.cuda`.
 """
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 
 from .errors import UnavailableError
+from .spectrogram import in_turn
 
 T = TypeVar("T")
 
 
 class Stream(Protocol):
-    """A queue of work. `record` marks a point in it; `wait` holds this queue until a mark of another."""
+    """A queue of work. `record` marks a point in it; `wait` holds this queue until a mark of another.
+
+    Work handed out within `work` goes into this queue. What it reads and writes are names of arrays, told for the
+    proof of order: the recording device writes them down, no other looks at them.
+    """
 
     @property
     def name(self) -> str: ...
+
+    def work(self, name: str, reads: Iterable[str], writes: Iterable[str]) -> AbstractContextManager[None]: ...
 
     def record(self, mark: str) -> None: ...
 
@@ -33,24 +42,45 @@ class Stream(Protocol):
 
 
 class Device(Protocol):
-    """`xp` is the array namespace; `upload` and `download` move arrays to and from host memory; `spread` is a `map`
-    that may work on several blocks of an array at once."""
+    """`xp` is the array namespace, `spread` how loops over blocks of an array run, `host` the device for work that
+    stays on the CPU's arrays."""
 
     name: str
     xp: Any
 
-    def spread(self, function: Callable[[int], T], blocks: Iterable[int]) -> Iterable[T]: ...
+    def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]: ...
 
-    def stream(self, name: str) -> Stream: ...
+    @property
+    def host(self) -> "Device": ...
 
-    def upload(self, array: np.ndarray, stream: Stream) -> Any: ...
+    def stream(self, name: str) -> Stream:
+        """The queue of that name; the same name is the same queue."""
+        ...
 
-    def download(self, array: Any, stream: Stream) -> np.ndarray: ...
+    def upload(self, array: np.ndarray, stream: Stream, name: str) -> Any:
+        """A host array on the device. It lives until the next upload of that name through that stream."""
+        ...
+
+    def download(self, array: Any, stream: Stream, name: str) -> np.ndarray:
+        """An array in host memory, filled once `stream` has been synchronised; lives as uploads do."""
+        ...
+
+    def resident(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """Arrays that stay, on the device: uploaded once, as long as the same mapping is asked for."""
+        ...
+
+    def replayed(self, name: str, owners: tuple[object, ...], step: Callable[[], T]) -> T:
+        """What `step` returns. A device that can plays back what it did, where name and owners are those of before, so
+        `step` must do the same work on the same arrays each time and wait for nothing."""
+        ...
 
 
 @dataclass(frozen=True)
 class _InOrder:
     name: str
+
+    def work(self, name: str, reads: Iterable[str], writes: Iterable[str]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def record(self, mark: str) -> None:
         pass
@@ -72,67 +102,107 @@ class Cpu:
         self._pool: ThreadPoolExecutor | None = None
         self._owner = 0
 
-    def spread(self, function: Callable[[int], T], blocks: Iterable[int]) -> Iterable[T]:
+    @property
+    def host(self) -> "Cpu":
+        return self
+
+    def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
         if self._pool is None or self._owner != os.getpid():  # threads do not survive a fork
             self._pool, self._owner = ThreadPoolExecutor(cores(), "hydra"), os.getpid()
-        return self._pool.map(function, blocks)
+        return self._pool.map(lambda first: function(first, min(first + block, length)), range(0, length, block))
 
     def stream(self, name: str) -> Stream:
         return _InOrder(name)
 
-    def upload(self, array: np.ndarray, stream: Stream) -> np.ndarray:
+    def upload(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
         return array
 
-    def download(self, array: np.ndarray, stream: Stream) -> np.ndarray:
-        return array
+    def download(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
+        return np.asarray(array)
+
+    def resident(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        return arrays
+
+    def replayed(self, name: str, owners: tuple[object, ...], step: Callable[[], T]) -> T:
+        return step()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a recording device was asked for. `what`: work, upload, download, record, wait or synchronise; `mark`: its
+    name. reads, writes: names of arrays."""
+
+    stream: str
+    what: str
+    mark: str = ""
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Recorded:
     name: str
-    log: list[tuple[str, str, str]]
+    log: list[Step]
+
+    @contextmanager
+    def work(self, name: str, reads: Iterable[str], writes: Iterable[str]) -> Iterator[None]:
+        self.log.append(Step(self.name, "work", name, tuple(reads), tuple(writes)))
+        yield
 
     def record(self, mark: str) -> None:
-        self.log.append((self.name, "record", mark))
+        self.log.append(Step(self.name, "record", mark))
 
     def wait(self, mark: str) -> None:
-        self.log.append((self.name, "wait", mark))
+        self.log.append(Step(self.name, "wait", mark))
 
     def synchronise(self) -> None:
-        self.log.append((self.name, "synchronise", ""))
+        self.log.append(Step(self.name, "synchronise"))
 
 
-@dataclass
-class Recording:
-    """Computes as the CPU does and logs (stream, what, mark) in the order it was asked for."""
+class Recording(Cpu):
+    """Computes as the CPU does, one block after another, and logs each step in the order it was asked for."""
 
-    name: str = "recording"
-    xp: Any = np
-    log: list[tuple[str, str, str]] = field(default_factory=list)
+    name = "recording"
 
-    def spread(self, function: Callable[[int], T], blocks: Iterable[int]) -> Iterable[T]:
-        return map(function, blocks)
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Step] = []
+
+    def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
+        return in_turn(function, length, block)
 
     def stream(self, name: str) -> Stream:
         return _Recorded(name, self.log)
 
-    def upload(self, array: np.ndarray, stream: Stream) -> np.ndarray:
-        self.log.append((stream.name, "upload", ""))
+    def upload(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
+        self.log.append(Step(stream.name, "upload", name, (), (name,)))
         return array
 
-    def download(self, array: np.ndarray, stream: Stream) -> np.ndarray:
-        self.log.append((stream.name, "download", ""))
-        return array
+    def download(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
+        self.log.append(Step(stream.name, "download", name, (name,), (f"{name} on the host",)))
+        return np.asarray(array)
+
+
+def _cuda(number: int) -> Device:
+    from .cuda import Cuda
+
+    return Cuda(number)
 
 
 DEVICES: Final[dict[str, Callable[[], Device]]] = {"cpu": Cpu, "recording": Recording}
+CUDA: Final = "cuda:"  # and the number of a GPU
 
 
 def open_device(name: str = "auto") -> Device:
     """A device by name; `auto` is the CPU. Raises UnavailableError on one that is not here."""
     chosen = "cpu" if name == "auto" else name
+    number = chosen.removeprefix(CUDA)
+    if chosen.startswith(CUDA) and number.isdecimal():
+        return _cuda(int(number))
     if chosen not in DEVICES:
-        raise UnavailableError(f"device {name!r} is not available; choose one of auto, {', '.join(DEVICES)}")
+        raise UnavailableError(
+            f"device {name!r} is not available; choose one of auto, {', '.join(DEVICES)}, {CUDA}0, {CUDA}1 ..."
+        )
     return DEVICES[chosen]()
 
 

@@ -23,12 +23,11 @@ from .detection import Detection, Result
 from .device import open_device
 from .errors import ClosedError, InputError, MismatchError
 from .loading import Loader
-from .pipeline import Frame, Network, Slot, find, front_end
+from .pipeline import Drawn, Frame, Network, Slot, find, front_end, given
 from .recording import Capture, Recording
 from .registry import Store
 from .samples import checked_center, checked_image, checked_iq, checked_rate, checked_threshold, to_capture
 from .snapshot import Snapshot
-from .spectrogram import Array
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -40,7 +39,7 @@ class _Drawn:
     capture: Capture
     slot: Slot
     frame: Frame
-    image: Array | None
+    drawn: Drawn | None
 
 
 class Engine:
@@ -158,7 +157,7 @@ class Engine:
         with self._turn:
             self._check_open()
             with np.errstate(all="ignore"):
-                find(pixels, self.contract, self._slot, self._network, self._snapshot, least, frame)
+                find(given(pixels, self._slot), self.contract, self._slot, self._network, self._snapshot, least, frame)
         return tuple(self._arbitrated(frame.detections))
 
     def refresh(self) -> bool:
@@ -212,9 +211,9 @@ class Engine:
         """The rest of a frame, whose turn it is."""
         least = self.threshold if threshold is None else checked_threshold(threshold)
         capture, frame, snapshot = drawn.capture, drawn.frame, self._snapshot
-        if drawn.image is not None:
+        if drawn.drawn is not None:
             with np.errstate(all="ignore"):
-                find(drawn.image, self.contract, drawn.slot, self._network, snapshot, least, frame)
+                find(drawn.drawn, self.contract, drawn.slot, self._network, snapshot, least, frame)
         placed = (_placed(found, capture) for found in self._arbitrated(frame.detections))
         return Result(
             detections=tuple(found for found in placed if found is not None),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,7 +87,7 @@ class Head:
     weights: Mapping[str, np.ndarray] = field(repr=False)
     nms_iou: float = NMS_IOU  # detections of this head overlap each other by no more
 
-    @property
+    @cached_property
     def feeds(self) -> dict[str, np.ndarray]:
         """What the graph of full heads takes beside the feature maps."""
         return {**({"cells": self.anchors.cells()} if self.anchors else {}), **self.weights}

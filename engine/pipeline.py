@@ -1,11 +1,12 @@
 """The whole way of a capture, top to bottom: IQ, image, feature maps, boxes, detections. `front_end`, then `find`.
 
     IQ complex64[n] -> power -> image [1, 1, 1024, 1024] -> p2..p6, or only the fused map where there is no full head
-    image -> regions; with the fused map -> proposals and vectors, once for all
+    image -> regions, on the host; with the fused map -> proposals and vectors, once for all
     -> compact heads, all as one batch -> boxes, scores -> detections
     -> full heads, one after another  -> boxes, scores -> detections
 
-This is the only place that creates streams or waits on them.
+This is the only place that creates streams or waits on them. A capture waits twice for the device: for its image, in
+which the host looks for regions, and for what the heads found.
 """
 
 import time
@@ -52,12 +53,27 @@ class Network:
 
 
 class Slot:
-    """What one capture in flight owns: its streams. Given back when the capture's result is out."""
+    """What one capture in flight owns: its ways to and from the device. Given back when the capture's result is out.
+    Computing is one queue for all slots, so captures take turns there and the arrays of the network are one set."""
 
     def __init__(self, device: Device, name: str = "0") -> None:
         self.device = device
+        self.name = name
         self.upload: Stream = device.stream(f"upload {name}")
-        self.compute: Stream = device.stream(f"compute {name}")
+        self.compute: Stream = device.stream("compute")
+        self.download: Stream = device.stream(f"download {name}")
+
+    def own(self, name: str) -> str:
+        """The name of an array or mark of this slot's."""
+        return f"{name} {self.name}"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A capture's image, float32[1024, 1024] in 0..1, where the network reads it and on the host."""
+
+    image: Array
+    shown: np.ndarray
 
 
 @dataclass
@@ -69,27 +85,47 @@ class Frame:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
-def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> Array | None:
-    """float32[1024, 1024], or None (and frame.quality) where there is nothing to look at."""
+def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> Drawn | None:
+    """The image of complex64[n], or None (and frame.quality) where there is nothing to look at."""
+    device, own = slot.device, slot.own
     with _timed(frame, "upload"):
-        parts = iq.view(np.float32)
-        if not np.isfinite([parts.min(), parts.max()]).all():  # both are NaN where one sample is
-            frame.quality = "invalid"
-            return None
-        samples = slot.device.upload(iq, slot.upload)
-        slot.upload.record("samples")
+        samples = device.upload(iq, slot.upload, own("iq"))
+        slot.upload.record(own("iq is up"))
     with _timed(frame, "front_end"):
-        slot.compute.wait("samples")
-        device = slot.device
-        found = levels(samples, contract, device.xp, device.spread)
-        if not found.has_power(contract):
-            frame.quality = "silent"
-            return None
-        return to_image(found, contract, device.xp, device.spread)
+        slot.compute.wait(own("iq is up"))
+        with slot.compute.work("draw", reads=[own("iq")], writes=[own("image"), own("told")]):
+            image, told = device.replayed(own("draw"), (contract,), lambda: _draw(samples, contract, device))
+        slot.compute.record(own("image is drawn"))
+        slot.download.wait(own("image is drawn"))
+        shown = device.download(image, slot.download, own("image"))
+        numbers = device.download(told, slot.download, own("told"))
+        slot.download.synchronise()
+    loudest, has_power = numbers
+    if not np.isfinite(loudest):
+        frame.quality = "invalid"
+    elif not has_power:
+        frame.quality = "silent"
+    return Drawn(image, shown) if frame.quality == "ok" else None
+
+
+def given(pixels: np.ndarray, slot: Slot) -> Drawn:
+    """An image float32[1024, 1024] that is there already."""
+    image = slot.device.upload(pixels, slot.upload, slot.own("image"))
+    slot.upload.record(slot.own("image is up"))
+    slot.compute.wait(slot.own("image is up"))
+    return Drawn(image, pixels)
+
+
+def _draw(samples: Array, contract: Contract, device: Device) -> tuple[Array, Array]:
+    """The image, and float32[2] about it: the loudest part of a sample, whether there is any power."""
+    xp = device.xp
+    found = levels(samples, contract, xp, device.spread)
+    image = to_image(found, contract, xp, device.spread)
+    return image, xp.stack([found.loudest, (found.peak > contract.power_floor).astype(xp.float32)])
 
 
 def find(
-    image: Array,
+    drawn: Drawn,
     contract: Contract,
     slot: Slot,
     network: Network,
@@ -97,33 +133,67 @@ def find(
     threshold: float,
     frame: Frame,
 ) -> None:
-    """All detections of one image float32[1024, 1024] into `frame`."""
-    with _timed(frame, "backbone"):
-        features = network.backbone.run({"image": image[None, None]})
+    """All detections of one image into `frame`."""
+    device, own, compute = slot.device, slot.own, slot.compute
+    image = drawn.image[None, None]
     heads, compact = snapshot.full, snapshot.compact
-    found: list[dict[str, np.ndarray]] = []
+    with _timed(frame, "backbone"), compute.work("backbone", reads=[own("image")], writes=["features"]):
+        features = device.replayed(
+            own("backbone"), (network, drawn.image), lambda: network.backbone.run({"image": image}, compute)
+        )
+    found: list[Mapping[str, Array]] = []
     if compact.heads and network.shared is not None:
-        with _timed(frame, "regions"):
-            boxes = regions(image, slot.device.spread)
-        with _timed(frame, "shared"):
-            fused = network.fuse.run(features) if network.fuse else features
-            described = network.shared.run({"regions": boxes, "image": image[None, None], **fused})
-        with _timed(frame, "heads"):
-            batch = network.heads["compact"].run({**described, **compact.weights})
-            real = boxes[:, 2] > 0  # the rest is padding
-            heads = (*compact.heads, *heads)
-            found = [{name: array[place][real] for name, array in batch.items()} for place in range(len(compact.heads))]
+        heads = (*compact.heads, *heads)
+        with _timed(frame, "regions"):  # on the host, while the device is at the backbone
+            boxes = regions(drawn.shown, device.host.spread)
+            placed = device.upload(boxes, slot.upload, own("regions"))
+            slot.upload.record(own("regions are up"))
+        compute.wait(own("regions are up"))
+        with _timed(frame, "shared"), compute.work(
+            "shared", reads=["features", own("image"), own("regions")], writes=["described"]
+        ):  # fmt: skip
+            described = device.replayed(
+                own("shared"),
+                (network, drawn.image, features, placed),
+                lambda: _describe(network, features, image, placed, compute),
+            )
+        weights = device.resident(compact.weights)
+        with _timed(frame, "heads"), compute.work("heads", reads=["described"], writes=["boxes 0", "scores 0"]):
+            batch = device.replayed(
+                own("heads"),
+                (network, described, weights),
+                lambda: network.heads["compact"].run({**described, **weights}, compute),
+            )
+        found.append(batch)
     with _timed(frame, "heads"):
-        found += [network.heads["full"].run({**features, **head.feeds}) for head in snapshot.full]
-        slot.compute.record("found")
+        for head in snapshot.full:
+            number = len(found)
+            with compute.work(head.signal, reads=["features"], writes=[f"boxes {number}", f"scores {number}"]):
+                found.append(network.heads["full"].run({**features, **device.resident(head.feeds)}, compute))
+        compute.record(own("heads are done"))
     with _timed(frame, "download"):
-        slot.upload.wait("found")
-        found = [{name: slot.device.download(a, slot.upload) for name, a in out.items()} for out in found]
-        slot.upload.synchronise()
+        slot.download.wait(own("heads are done"))
+        results = [
+            {name: device.download(array, slot.download, f"{name} {number}") for name, array in out.items()}
+            for number, out in enumerate(found)
+        ]
+        slot.download.synchronise()
     with _timed(frame, "detections"):
-        for head, out in zip(heads, found, strict=True):
+        if len(results) > len(snapshot.full):
+            batch, real = results[0], boxes[:, 2] > 0  # the rest is padding
+            results[:1] = [{name: array[k][real] for name, array in batch.items()} for k in range(len(compact.heads))]
+        for head, out in zip(heads, results, strict=True):
             frame.detections += _detections(head, out["boxes"], out["scores"], contract, threshold)
         frame.detections.sort(key=lambda d: (-d.score, d.start_s, d.low_hz, d.signal))
+
+
+def _describe(
+    network: Network, features: Mapping[str, Array], image: Array, placed: Array, stream: Stream
+) -> Mapping[str, Array]:
+    """Proposals and vectors of the regions, from the fused map and the image."""
+    assert network.shared is not None
+    fused = network.fuse.run(features, stream) if network.fuse else features
+    return network.shared.run({"regions": placed, "image": image, **fused}, stream)
 
 
 def _detections(

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from .contract import RANGE_DB
 from .heads import PROPOSALS
-from .spectrogram import Spread
+from .spectrogram import Spread, in_turn
 
 LEVELS_DB: Final = (3.5, 6.0, 9.0, 13.0, 18.0, 24.0, 32.0)  # above the floor
 FINE_LEVELS_DB: Final = (10.0, 15.0, 21.0, 28.0)  # for small patches, seen pixel by pixel
@@ -40,7 +40,7 @@ BLOCK: Final = 256  # candidates compared at once
 SAME_IOU: Final = 0.75  # candidates that overlap by more are one
 
 
-def regions(image: np.ndarray, spread: Spread = map) -> np.ndarray:
+def regions(image: np.ndarray, spread: Spread = in_turn) -> np.ndarray:
     """float32[PROPOSALS, 4] pixel boxes of an image float32[1024, 1024] in 0..1, those that stand out most first.
 
     Where there are fewer, the rest are zeros. `spread` may look in several ways at once.
@@ -51,7 +51,7 @@ def regions(image: np.ndarray, spread: Spread = map) -> np.ndarray:
         lambda: _patches(_pooled(level_db), LEVELS_DB, TIME_GAPS_PX, POOLED),
         lambda: _patches(_pooled(level_db.T), LEVELS_DB, BAND_GAPS_PX, POOLED)[:, [1, 0, 3, 2]],
     )
-    candidates = _once(np.concatenate(list(spread(lambda number: views[number](), range(len(views))))))
+    candidates = _once(np.concatenate(list(spread(lambda number, _: views[number](), len(views), 1))))
     order = np.argsort(-_standing_out(level_db, candidates), kind="stable")[:MOST_CANDIDATES]
     boxes = np.zeros((PROPOSALS, 4), np.float32)
     kept = _distinct(candidates[order])

@@ -5,7 +5,7 @@ contract: Hann STFT, power in dB, the capture's own maximum on top, 80 dB of ran
 with half-pixel centres, highest frequency in row 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,12 +17,19 @@ from .contract import Contract
 from .errors import InputError
 
 Array = Any  # an array of whichever namespace is in use
-Spread = Callable[..., Any]  # `map`, or a map that works on several cores
+# calls a function with the first and last of blocks of a range, (function, length, length of a block), perhaps of
+# several at once
+Spread = Callable[[Callable[[int, int], Any], int, int], Iterable[Any]]
 
 FRAMES_PER_BLOCK = 32  # 1 MiB of complex64: a block stays in cache from window to logarithm
 COLUMNS_PER_BLOCK = 128  # of the image, likewise
-LOUD = 1e12  # amplitudes above this would overflow |X|^2 in float32, so the capture is scaled down first
+LOUD = np.float32(1e12)  # amplitudes above this would overflow |X|^2 in float32, so the capture is scaled down first
 DECIBEL = np.float32(10 / np.log(10))  # of a natural logarithm, which NumPy computes three times as fast as log10
+
+
+def in_turn(function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
+    """One block after another."""
+    return [function(first, min(first + block, length)) for first in range(0, length, block)]
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,12 @@ class Levels:
     """What the image is made of: the bins that the resize reads, in dB, and the strongest of all bins."""
 
     decibel: Array  # float32[frames, 2 * image_size]: the lower neighbours of all rows, then the upper ones
-    peak: float  # |X|^2
+    loudest: Array  # float32[]: the largest real or imaginary part of a sample; not finite where one is not
+    peak: Array  # float32[], |X|^2
 
     def has_power(self, contract: Contract) -> bool:
         """Whether anything in the capture stands above the floor that is added before the logarithm."""
-        return self.peak > contract.power_floor
+        return bool(self.peak > contract.power_floor)
 
 
 def spectrogram(iq: Array, contract: Contract, xp: Any = np) -> Array:
@@ -47,47 +55,44 @@ def spectrogram(iq: Array, contract: Contract, xp: Any = np) -> Array:
     return to_image(levels(iq, contract, xp), contract, xp)
 
 
-def levels(iq: Array, contract: Contract, xp: Any = np, spread: Spread = map) -> Levels:
-    """The STFT of a capture, as far as the image needs it. `spread` may work on several blocks at once."""
+def levels(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn) -> Levels:
+    """The STFT of a capture, as far as the image needs it. Nothing here waits for a device."""
     n_fft, hop = contract.n_fft, contract.hop
     if len(iq) < n_fft:
         raise InputError(f"iq has {len(iq)} samples; the front end needs at least {n_fft}: hand over a longer capture")
     parts = iq.view(xp.float32)
-    peak = max(float(parts.max()), -float(parts.min()))
-    if peak > LOUD:
-        iq = iq / xp.float32(peak)
+    loudest = xp.maximum(parts.max(), -parts.min())
     segments = xp.lib.stride_tricks.sliding_window_view(iq, n_fft)[::hop]  # complex64[frames, n_fft]
-    window, bins = xp.asarray(_hann(n_fft)), xp.asarray(np.concatenate(_rows(contract)[:2]))
+    window, bins = _analysis(contract, xp)
+    window = window * (LOUD / xp.maximum(loudest, LOUD))
     decibel = xp.empty((len(segments), len(bins)), dtype=xp.float32)
 
-    def block(first: int) -> float:
-        spectrum = _fft(segments[first : first + FRAMES_PER_BLOCK] * window, xp)
+    def block(first: int, last: int) -> Array:
+        spectrum = _fft(segments[first:last] * window, xp)
         power = spectrum.real**2 + spectrum.imag**2
-        chosen = power.take(bins, axis=1) + xp.float32(contract.power_floor)
-        decibel[first : first + len(chosen)] = xp.log(chosen) * DECIBEL
-        return float(power.max())
+        decibel[first:last] = xp.log(power.take(bins, axis=1) + xp.float32(contract.power_floor)) * DECIBEL
+        return power.max()
 
-    return Levels(decibel, max(spread(block, range(0, len(segments), FRAMES_PER_BLOCK))))
+    return Levels(decibel, loudest, max(spread(block, len(segments), FRAMES_PER_BLOCK)))
 
 
-def to_image(found: Levels, contract: Contract, xp: Any = np, spread: Spread = map) -> Array:
+def to_image(found: Levels, contract: Contract, xp: Any = np, spread: Spread = in_turn) -> Array:
     """float32[image_size, image_size]; see `spectrogram`."""
     size = contract.image_size
-    top_db = 10 * np.log10(found.peak + contract.power_floor)
-    row_weight = xp.asarray(_rows(contract)[2])
-    low_frame, high_frame, frame_weight = _taps(found.decibel.shape[0], size)
+    top_db = (10 * xp.log10(found.peak.astype(xp.float64) + contract.power_floor)).astype(xp.float32)
+    row_weight, low, high, frame_weight = _resize(contract, found.decibel.shape[0], xp)
+    begins, ends = _taps(found.decibel.shape[0], size)[:2]
     image = xp.empty((size, size), dtype=xp.float32)
 
-    def block(first: int) -> None:
-        last = min(first + COLUMNS_PER_BLOCK, size)
-        begin, end = low_frame[first], high_frame[last - 1] + 1
-        grey = (found.decibel[begin:end] - xp.float32(top_db)) * xp.float32(1 / contract.range_db) + 1
+    def block(first: int, last: int) -> None:
+        begin, end = int(begins[first]), int(ends[last - 1]) + 1
+        grey = (found.decibel[begin:end] - top_db) * xp.float32(1 / contract.range_db) + 1
         grey = xp.clip(grey, 0, 1)
         rows = grey[:, :size] + (grey[:, size:] - grey[:, :size]) * row_weight  # float32[frames, image_size]
-        low, high = rows[xp.asarray(low_frame[first:last] - begin)], rows[xp.asarray(high_frame[first:last] - begin)]
-        image[:, first:last] = (low + (high - low) * xp.asarray(frame_weight[first:last])[:, None]).T
+        lower, upper = rows[low[first:last] - begin], rows[high[first:last] - begin]
+        image[:, first:last] = (lower + (upper - lower) * frame_weight[first:last, None]).T
 
-    for _ in spread(block, range(0, size, COLUMNS_PER_BLOCK)):
+    for _ in spread(block, size, COLUMNS_PER_BLOCK):
         pass
     return image
 
@@ -97,10 +102,18 @@ def _fft(block: Array, xp: Any) -> Array:
     return scipy.fft.fft(block, overwrite_x=True) if xp is np else xp.fft.fft(block)
 
 
-@lru_cache(maxsize=4)
-def _hann(n: int) -> np.ndarray:
-    """Periodic Hann window, float32[n]."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
+@lru_cache(maxsize=8)
+def _analysis(contract: Contract, xp: Any) -> tuple[Array, Array]:
+    """The periodic Hann window float32[n_fft], and the bins that the image reads, lower neighbours first."""
+    turns = np.arange(contract.n_fft) / contract.n_fft
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * turns)).astype(np.float32)
+    return xp.asarray(window), xp.asarray(np.concatenate(_rows(contract)[:2]))
+
+
+@lru_cache(maxsize=8)
+def _resize(contract: Contract, frames: int, xp: Any) -> tuple[Array, Array, Array, Array]:
+    """Weights of the upper bin of each row; lower and upper frame and the weight of the upper one, of each column."""
+    return tuple(xp.asarray(part) for part in (_rows(contract)[2], *_taps(frames, contract.image_size)))
 
 
 def _taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -111,7 +124,6 @@ def _taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return low, np.minimum(low + 1, size_in - 1), (place - low).astype(np.float32)
 
 
-@lru_cache(maxsize=4)
 def _rows(contract: Contract) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `_taps` for the frequency axis: image rows from the top, bins in FFT order."""
     low, high, weight = _taps(contract.n_fft, contract.image_size)

@@ -1,20 +1,22 @@
 """The seam behind which graphs run."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
+from engine.device import Stream
 
-Arrays = Mapping[str, np.ndarray]
+Array = Any  # of NumPy, or of the device that the session runs on
+Arrays = Mapping[str, Array]
 
 
 class Session(Protocol):
-    """One loaded graph. Arrays returned by `run` belong to the caller."""
+    """One loaded graph. On a CPU what `run` returns belongs to the caller; on a GPU it is put in order behind what
+    `stream` holds already, and lives until the session's next run."""
 
     runtime: str  # what executes it, for the record: "onnxruntime 1.32.0 CPU"
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def run(self, feeds: Arrays) -> dict[str, np.ndarray]: ...
+    def run(self, feeds: Arrays, stream: Stream | None = None) -> Arrays: ...
 
     def close(self) -> None: ...
