@@ -19,7 +19,6 @@ from engine.engine import Engine
 from engine.errors import HydraError
 from engine.heads import Head
 from engine.loading import Loader
-from engine.registry import Release
 from engine.snapshot import Snapshot
 from export.certificate import Certificate, Found, certify
 from training.synthetic import FSK_BAND, WIFI_BAND, fsk, place, wifi
@@ -83,9 +82,10 @@ def _renamed(head: Head, turn: int) -> Head:
     return replace(head, signal=f"{head.signal}_{turn}")
 
 
-def opened(release: Release, snapshot: Snapshot, device: str, loader: Loader) -> Engine:
+def opened(snapshot: Snapshot, loader: Loader) -> Engine:
     """An engine without a store, whose heads stay as they are."""
-    return Engine(None, release.contract, loader.network(snapshot), snapshot, device, loader=loader)
+    network, contract = loader.network(snapshot), loader.release.contract
+    return Engine(None, contract, network, snapshot, loader.device, loader=loader)
 
 
 def timed(

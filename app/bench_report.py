@@ -15,11 +15,11 @@ import numpy as np
 from engine import VERSION
 from engine.choice import AUTO, PRECISIONS, Choice, remember
 from engine.contract import IMAGE_SIZE
-from engine.device import describe_cpu
+from engine.device import describe_cpu, open_device
 from engine.errors import InputError, UnavailableError
 from engine.loading import TRUNKS, Loader
 from engine.registry import Release, Store
-from engine.sessions.open import installed
+from engine.sessions.open import CPU, installed
 
 from .bench import SEED, captures, doubts, figures, opened, timed, with_heads
 
@@ -58,23 +58,24 @@ class Report:
     ) -> "Report":
         """Times the active heads of a store, so many at a time. Raises HydraError where there are none."""
         device, runtime, precision, threads = asked
+        place = open_device(device)
         snapshot, release = store.snapshot(), store.release()
         if not snapshot.heads:
             raise InputError(f"{store.path} holds no heads: train one with `g20 train`, or name another with --models")
         labels = list(_busy())
         choices: list[dict[str, Any]] = []
-        if AUTO in (runtime, precision) and not snapshot.full and release.has("trunk.onnx"):
+        if place.kind == CPU and AUTO in (runtime, precision) and not snapshot.full and release.has("trunk.onnx"):
             tell("trying runtimes")
             choices = _choose(release, runtime, precision, threads)
-        loader = Loader(release, runtime, threads, precision)
+        loader = Loader(release, runtime, threads, precision, place)
         iqs = captures(release.contract)
         runs, wrong = [], False
         for count in counts:
             tell(f"{count} heads")
             heads = with_heads(snapshot, count)
-            with opened(release, heads, "recording", Loader(release, "onnxruntime", 1, "float32")) as plain:
+            with opened(heads, Loader(release, "onnxruntime", 1, "float32", open_device("recording"))) as plain:
                 golden = {n: plain.detect(iq, sample_rate_hz=release.contract.sample_rate_hz) for n, iq in iqs.items()}
-            with opened(release, heads, device, loader) as engine:
+            with opened(heads, loader) as engine:
                 run = timed(engine, golden, iqs, frames, tick)
             runs.append(figures(run, release.contract))
             labels += [f"{count} heads: {doubt}" for doubt in doubts(run, FRAMES_NEEDED)]
@@ -156,7 +157,7 @@ def _choose(release: Release, runtime: str, precision: str, threads: int) -> lis
     tried: list[dict[str, Any]] = []
     image = np.random.default_rng(SEED).random((1, 1, IMAGE_SIZE, IMAGE_SIZE), np.float32)
     for name in installed() if runtime == AUTO else [runtime]:
-        for kind in PRECISIONS if precision == AUTO else [precision]:
+        for kind in PRECISIONS[CPU] if precision == AUTO else [precision]:
             if not release.has(TRUNKS[kind]):
                 continue
             session = Loader(release, name, threads, kind).trunk()

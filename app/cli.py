@@ -14,7 +14,7 @@ from rich.table import Table
 
 from engine import VERSION
 from engine.detection import Detection, Result, as_json_line, as_sigmf, stitch
-from engine.device import DEVICES, describe_cpu
+from engine.device import describe_cpu
 from engine.engine import DEFAULT_THRESHOLD, Engine
 from engine.errors import HydraError, UnavailableError
 from engine.recording import Recording, open_recording
@@ -206,15 +206,16 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 @app.command()
 def devices() -> None:
-    """What detection can run on here."""
-    import onnxruntime
+    """What detection can run on here, and why not on a GPU where it cannot."""
+    from engine.cuda import missing
+    from engine.sessions.open import CPU, GPU, installed
 
     table = Table()
-    for heading in ("device", "what", "runtime"):
+    for heading in ("device", "what", "runtimes"):
         table.add_column(heading)
-    for name in DEVICES:
-        if name == "cpu":
-            table.add_row(name, describe_cpu(), f"onnxruntime {onnxruntime.__version__}")
+    runtimes = {kind: "\n".join(f"{name} {number}" for name, number in installed(kind).items()) for kind in (CPU, GPU)}
+    table.add_row("cpu", describe_cpu(), runtimes[CPU])
+    table.add_row("cuda:0", missing() or "a GPU", runtimes[GPU])
     data_console.print(table)
 
 

@@ -76,18 +76,20 @@ def measure(store: Store, repeats: int) -> dict[str, Any]:
     iq = captures(release.contract)["dense"]
     heads = []
     for count in HEADS:
-        with opened(release, with_heads(store.snapshot(), count), "cpu", Loader(release, threads=0)) as engine:
+        with opened(with_heads(store.snapshot(), count), Loader(release)) as engine:
             stages: dict[str, list[float]] = {}
             for _ in range(repeats + 2):
                 for stage, ms in engine.detect(iq, sample_rate_hz=release.contract.sample_rate_hz).timings_ms.items():
                     stages.setdefault(stage, []).append(ms)
-        heads.append({"heads": count, **{stage: round(float(np.median(ms[2:])), 2) for stage, ms in stages.items()}})
+        medians = {stage: round(float(np.median(walls[2:])), 2) for stage, walls in stages.items()}
+        heads.append({"number_of_heads": count, **medians})
     rates = [{"mega_samples_per_s": rate, **_front_end(rate, machine, median_ms)} for rate in RATES_MHZ]
     sizes = [_trunk(store, size, machine, median_ms) for size in SIZES]
     by_cores = []
     for threads in sorted({1, cores()}):
-        device = "recording" if threads == 1 else "cpu"  # the recording device works block by block
-        with opened(release, with_heads(store.snapshot(), 12), device, Loader(release, threads=threads)) as engine:
+        device = open_device("recording" if threads == 1 else "cpu")  # the recording device works block by block
+        loader = Loader(release, threads=threads, device=device)
+        with opened(with_heads(store.snapshot(), 12), loader) as engine:
             detect = partial(engine.detect, iq, sample_rate_hz=release.contract.sample_rate_hz)
             streamed = _streamed_ms(engine, np.concatenate(list(captures(release.contract).values())))
             by_cores.append({"cores": threads, "ms": median_ms(detect), "ms_a_capture_in_a_stream": streamed})
@@ -197,8 +199,8 @@ def draw(figures: dict[str, Any], target: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    stages = [name for name in figures["heads"][0] if name != "heads"]
-    counts = [row["heads"] for row in figures["heads"]]
+    stages = [name for name in figures["heads"][0] if name != "number_of_heads"]
+    counts = [row["number_of_heads"] for row in figures["heads"]]
     axes[0].stackplot(counts, [[row[s] for row in figures["heads"]] for s in stages], labels=stages)
     axes[0].set(xlabel="heads", ylabel="ms a capture", title="heads")
     axes[0].legend(fontsize="x-small", loc="lower right")

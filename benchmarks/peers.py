@@ -111,7 +111,7 @@ def measure(store: Store, signals: int, rounds: int, names: Sequence[str]) -> di
 
 def _hydra(store: Store, signals: int, runtime: str, precision: str) -> Run:
     release = store.release()
-    engine = opened(release, with_heads(store.snapshot(), signals), "auto", Loader(release, runtime, 0, precision))
+    engine = opened(with_heads(store.snapshot(), signals), Loader(release, runtime, 0, precision))
     return lambda iq: engine.detect(iq, sample_rate_hz=release.contract.sample_rate_hz)
 
 

@@ -1,7 +1,8 @@
 """What `auto` means for runtime and precision: what was measured to be fastest on this machine, and remembered.
 
 `g20 bench` measures. Where nothing was measured for this release, machine and set of runtimes, `auto` is ONNX Runtime
-in float32: an engine never spends its first seconds on finding out.
+in float32: an engine never spends its first seconds on finding out. On a GPU it is the first runtime that is installed,
+TensorRT before others, with the trunk in 16 bits.
 """
 
 import hashlib
@@ -16,12 +17,12 @@ from platformdirs import user_cache_path
 
 from .device import describe_cpu
 from .errors import UnavailableError
-from .sessions.open import RUNTIMES, installed, known_runtime
+from .sessions.open import CPU, GPU, RUNTIMES, installed, known_runtime
 
 log = logging.getLogger(__name__)
 
 AUTO: Final = "auto"
-PRECISIONS: Final = ("float32", "int8")
+PRECISIONS: Final = {CPU: ("float32", "int8"), GPU: ("float16", "float32")}  # of the trunk, by kind of device
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,27 @@ class Choice:
 PLAIN: Final = Choice("onnxruntime", "float32")
 
 
-def chosen(runtime: str, precision: str, backbone_hash: str, folder: Path | None = None) -> Choice:
+def chosen(runtime: str, precision: str, backbone_hash: str, folder: Path | None = None, kind: str = CPU) -> Choice:
     """What was asked for, with what was measured in place of `auto`. Raises UnavailableError on unknown names."""
-    if precision not in (AUTO, *PRECISIONS):
-        raise UnavailableError(f"precision {precision!r} is not known; choose one of auto, {', '.join(PRECISIONS)}")
+    if precision not in (AUTO, *PRECISIONS[kind]):
+        raise UnavailableError(
+            f"precision {precision!r} is not known on {kind}; choose one of auto, {', '.join(PRECISIONS[kind])}"
+        )
     if runtime != AUTO:
-        known_runtime(runtime)
+        known_runtime(runtime, kind)
+    if kind == GPU:
+        return _on_gpu(runtime, precision)
     best = _read(folder).get(_key(backbone_hash), PLAIN) if AUTO in (runtime, precision) else PLAIN
     if runtime not in (AUTO, best.runtime) or precision not in (AUTO, best.precision):
         best = PLAIN  # the fastest pair is not what was asked for, so it says nothing about the half left open
     return Choice(best.runtime if runtime == AUTO else runtime, best.precision if precision == AUTO else precision)
+
+
+def _on_gpu(runtime: str, precision: str) -> Choice:
+    here = list(installed(GPU))
+    if runtime == AUTO and not here:
+        raise UnavailableError("no runtime for a GPU is installed: pip install 'hydra-rf[gpu]'")
+    return Choice(here[0] if runtime == AUTO else runtime, PRECISIONS[GPU][0] if precision == AUTO else precision)
 
 
 def remember(best: Choice, backbone_hash: str, folder: Path | None = None) -> None:
@@ -69,7 +81,7 @@ def _read(folder: Path | None) -> dict[str, Choice]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         log.warning("%s: cannot be read (%s); `g20 bench` writes it anew", _path(folder), error)
         return {}
-    return {k: c for k, c in found.items() if c.runtime in RUNTIMES and c.precision in PRECISIONS}
+    return {k: c for k, c in found.items() if c.runtime in RUNTIMES[CPU] and c.precision in PRECISIONS[CPU]}
 
 
 def _path(folder: Path | None) -> Path:

@@ -46,6 +46,7 @@ class Device(Protocol):
     stays on the CPU's arrays."""
 
     name: str
+    kind: str  # "cpu" or "cuda": which runtimes compute on it
     xp: Any
 
     def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]: ...
@@ -75,6 +76,11 @@ class Device(Protocol):
         ...
 
 
+def once(name: str, owners: tuple[object, ...], step: Callable[[], T]) -> T:
+    """In place of `Device.replayed`, for what cannot be played back."""
+    return step()
+
+
 @dataclass(frozen=True)
 class _InOrder:
     name: str
@@ -96,6 +102,7 @@ class Cpu:
     """All cores that this process may use. Its threads begin with the first work, so that a fork before it is safe."""
 
     name = "cpu"
+    kind = "cpu"
     xp: Any = np
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from .arbitration import arbitrate
 from .contract import Contract
 from .detection import Detection, Result
-from .device import open_device
+from .device import Device, open_device
 from .errors import ClosedError, InputError, MismatchError
 from .loading import Loader
 from .pipeline import Drawn, Frame, Network, Slot, find, front_end, given
@@ -51,7 +51,7 @@ class Engine:
         contract: Contract,
         network: Network,
         snapshot: Snapshot,
-        device: str = "auto",
+        device: str | Device = "auto",
         threshold: float = DEFAULT_THRESHOLD,
         signals: tuple[str, ...] | None = None,
         loader: Loader | None = None,
@@ -65,7 +65,7 @@ class Engine:
         self._loader = loader
         self._network = network
         self._snapshot = snapshot
-        opened = open_device(device)
+        opened = open_device(device) if isinstance(device, str) else device
         self._slot, self._other_slot = Slot(opened, "0"), Slot(opened, "1")
         self._turn = threading.Lock()
         self._closed = False
@@ -98,9 +98,10 @@ class Engine:
         store = Store(models)
         wanted = None if signals is None else tuple(signals)
         snapshot = store.snapshot(wanted, versions)
-        loader = Loader(store.release(snapshot.backbone_version), runtime, threads, precision)
+        opened = open_device(device)
+        loader = Loader(store.release(snapshot.backbone_version), runtime, threads, precision, opened)
         network = loader.network(snapshot)
-        return cls(store, loader.release.contract, network, snapshot, device, threshold, wanted, loader, arbitrate)
+        return cls(store, loader.release.contract, network, snapshot, opened, threshold, wanted, loader, arbitrate)
 
     def detect(
         self, iq: Any, *, sample_rate_hz: float, center_freq_hz: float | None = None, threshold: float | None = None
@@ -179,6 +180,7 @@ class Engine:
                 )
             loader = replace(loader, release=release)
         network = loader.network(snapshot, have)  # made aside; the frame under way keeps its own
+        loader.device.resident(snapshot.compact.weights)
         with self._turn:
             old, self._network, self._snapshot, self._loader = self._network, network, snapshot, loader
         for session in old.sessions:

@@ -35,3 +35,7 @@ class UnavailableError(HydraError):
 
 class ClosedError(HydraError):
     """The engine was used after it was closed."""
+
+
+class DeviceError(HydraError):
+    """A GPU failed while it was at work: out of memory, or an error that the driver reports."""

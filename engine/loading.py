@@ -1,13 +1,15 @@
 """Graphs of a backbone release, loaded for the heads that are to run. What is loaded already is kept."""
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Final
 
 from .choice import AUTO, Choice, chosen
-from .device import cores
+from .device import Cpu, Device, cores
 from .errors import UnavailableError
 from .graphs import Shapes, read_graph, with_room
+from .half import half_graph
 from .heads import (
     BATCHED,
     CELLS,
@@ -27,7 +29,8 @@ from .sessions.base import Session
 from .sessions.open import open_session
 from .snapshot import Snapshot
 
-TRUNKS: Final = {"float32": "trunk.onnx", "int8": "trunk.int8.onnx"}
+TRUNKS: Final = {"float32": "trunk.onnx", "int8": "trunk.int8.onnx", "float16": "trunk.onnx"}  # the last is changed
+GRIDDED: Final = ("tensorrt", "tensorrt_rtx")  # runtimes that take the shared layers without RoiAlign
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,15 @@ class Loader:
     runtime: str = AUTO
     threads: int = 0
     precision: str = AUTO
+    device: Device = field(default_factory=Cpu)
 
     @cached_property
     def choice(self) -> Choice:
         """What the request comes down to on this machine; see `engine.choice`."""
-        found = chosen(self.runtime, self.precision, self.release.backbone_hash)
+        kind = self.device.kind
+        found = chosen(self.runtime, self.precision, self.release.backbone_hash, kind=kind)
         if self.precision == AUTO and not self.release.has(TRUNKS[found.precision]):
-            found = chosen(self.runtime, "float32", self.release.backbone_hash)
+            found = chosen(self.runtime, "float32", self.release.backbone_hash, kind=kind)
         return found
 
     def network(self, snapshot: Snapshot, have: Network | None = None) -> Network:
@@ -75,8 +80,10 @@ class Loader:
 
     def backbone(self) -> Session:
         """image -> p2..p6. Raises UnavailableError where 8 bits were asked for."""
-        if self.precision == "int8":
+        if self.precision not in (AUTO, "float32"):
             raise UnavailableError("full heads run in float32 only; leave --precision out, or choose compact signals")
+        if self.choice.runtime in GRIDDED:
+            raise UnavailableError("full heads do not run in TensorRT; take --runtime onnxruntime")
         return self._open("backbone.onnx", IMAGE, feature_shapes(self.release.input_size))
 
     def trunk(self) -> Session:
@@ -84,7 +91,9 @@ class Loader:
         name = TRUNKS[self.choice.precision]
         if not self.release.has(name):
             raise UnavailableError(f"{self.release.folder} holds no trunk in {self.choice.precision}; take float32")
-        return self._open(name, IMAGE, fused_shape(self.release.input_size))
+        size = self.release.input_size
+        change = partial(half_graph, size=size) if self.choice.precision == "float16" else bytes
+        return self._open(name, IMAGE, fused_shape(size), change)
 
     def fuse(self) -> Session:
         """p2..p6 -> fused."""
@@ -93,14 +102,16 @@ class Loader:
 
     def shared(self) -> Session:
         """regions, image, fused -> proposals, vectors."""
-        return self._open("shared.onnx", {**REGIONS, **IMAGE, **fused_shape(self.release.input_size)}, DESCRIBED)
+        name = "shared.grid.onnx" if self.choice.runtime in GRIDDED else "shared.onnx"
+        if not self.release.has(name):
+            raise UnavailableError(f"{self.release.folder} holds no {name}; use --runtime onnxruntime")
+        return self._open(name, {**REGIONS, **IMAGE, **fused_shape(self.release.input_size)}, DESCRIBED)
 
     def compact(self, capacity: int) -> Session:
         """proposals, vectors and the weights of so many compact heads -> boxes, scores."""
-        return self._open("compact.onnx", {**DESCRIBED, **batched(COMPACT)}, BATCHED, capacity)
+        change = partial(with_room, capacity=capacity, ports=[*COMPACT, *BATCHED])
+        return self._open("compact.onnx", {**DESCRIBED, **batched(COMPACT)}, BATCHED, change)
 
-    def _open(self, name: str, inputs: Shapes, outputs: Shapes, room: int | None = None) -> Session:
-        graph = read_graph(self.release.file(name), inputs, outputs)
-        if room is not None:
-            graph = with_room(graph, room, [*COMPACT, *BATCHED])
-        return open_session(graph, self.choice.runtime, self.threads or cores())
+    def _open(self, name: str, inputs: Shapes, outputs: Shapes, change: Callable[[bytes], bytes] = bytes) -> Session:
+        graph = change(read_graph(self.release.file(name), inputs, outputs))
+        return open_session(graph, self.choice.runtime, self.threads or cores(), self.device)

@@ -19,7 +19,7 @@ import numpy as np
 from .boxes import nms, to_physical
 from .contract import Contract
 from .detection import Detection
-from .device import Device, Stream
+from .device import Device, Stream, once
 from .heads import MAX_DETECTIONS, NMS_IOU, Head
 from .regions import regions
 from .sessions.base import Session
@@ -42,6 +42,11 @@ class Network:
     @property
     def sessions(self) -> tuple[Session, ...]:
         return (self.backbone, *self.heads.values(), *filter(None, [self.shared, self.fuse]))
+
+    @property
+    def replayable(self) -> bool:
+        """Whether what the graphs do can be played back; see `Device.replayed`."""
+        return all(getattr(session, "replayable", True) for session in self.sessions)
 
     @property
     def runtime(self) -> str:
@@ -135,12 +140,11 @@ def find(
 ) -> None:
     """All detections of one image into `frame`."""
     device, own, compute = slot.device, slot.own, slot.compute
+    replayed = device.replayed if network.replayable else once
     image = drawn.image[None, None]
     heads, compact = snapshot.full, snapshot.compact
     with _timed(frame, "backbone"), compute.work("backbone", reads=[own("image")], writes=["features"]):
-        features = device.replayed(
-            own("backbone"), (network, drawn.image), lambda: network.backbone.run({"image": image}, compute)
-        )
+        features = replayed(own("backbone"), (network, drawn.image), lambda: network.backbone.run({"image": image}))
     found: list[Mapping[str, Array]] = []
     if compact.heads and network.shared is not None:
         heads = (*compact.heads, *heads)
@@ -152,24 +156,24 @@ def find(
         with _timed(frame, "shared"), compute.work(
             "shared", reads=["features", own("image"), own("regions")], writes=["described"]
         ):  # fmt: skip
-            described = device.replayed(
+            described = replayed(
                 own("shared"),
                 (network, drawn.image, features, placed),
-                lambda: _describe(network, features, image, placed, compute),
+                lambda: _describe(network, features, image, placed),
             )
         weights = device.resident(compact.weights)
         with _timed(frame, "heads"), compute.work("heads", reads=["described"], writes=["boxes 0", "scores 0"]):
-            batch = device.replayed(
+            batch = replayed(
                 own("heads"),
                 (network, described, weights),
-                lambda: network.heads["compact"].run({**described, **weights}, compute),
+                lambda: network.heads["compact"].run({**described, **weights}),
             )
         found.append(batch)
     with _timed(frame, "heads"):
         for head in snapshot.full:
             number = len(found)
             with compute.work(head.signal, reads=["features"], writes=[f"boxes {number}", f"scores {number}"]):
-                found.append(network.heads["full"].run({**features, **device.resident(head.feeds)}, compute))
+                found.append(network.heads["full"].run({**features, **device.resident(head.feeds)}))
         compute.record(own("heads are done"))
     with _timed(frame, "download"):
         slot.download.wait(own("heads are done"))
@@ -187,13 +191,11 @@ def find(
         frame.detections.sort(key=lambda d: (-d.score, d.start_s, d.low_hz, d.signal))
 
 
-def _describe(
-    network: Network, features: Mapping[str, Array], image: Array, placed: Array, stream: Stream
-) -> Mapping[str, Array]:
+def _describe(network: Network, features: Mapping[str, Array], image: Array, placed: Array) -> Mapping[str, Array]:
     """Proposals and vectors of the regions, from the fused map and the image."""
     assert network.shared is not None
-    fused = network.fuse.run(features, stream) if network.fuse else features
-    return network.shared.run({"regions": placed, "image": image, **fused}, stream)
+    fused = network.fuse.run(features) if network.fuse else features
+    return network.shared.run({"regions": placed, "image": image, **fused})
 
 
 def _detections(

@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from engine.graphs import check_graph
+from engine.half import simplify
 from engine.heads import IMAGE, fused_shape
 from network.heads import Size
 
@@ -31,11 +31,14 @@ class _Images(CalibrationDataReader):
         return None if image is None else {"image": image[None, None]}
 
 
-def int8_graph(trunk: bytes, images: Iterable[np.ndarray], size: Size) -> bytes:
-    """image -> fused, as `trunk` computes it, in 8 bits. images: float32[1024, 1024] in 0..1, for calibration."""
+def int8_graph(trunk: bytes, images: Iterable[np.ndarray], size: Size, symmetric: bool = False) -> bytes:
+    """image -> fused, as `trunk` computes it, in 8 bits. images: float32[1024, 1024] in 0..1, for calibration.
+
+    symmetric: as TensorRT has it, with all bits of the weights used, zero points of zero, and biases in float32.
+    """
     with tempfile.TemporaryDirectory() as folder:
         plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
-        _simplify(trunk, plain)
+        simplify(trunk, plain)
         quantize_static(
             plain,
             quantised,
@@ -44,27 +47,15 @@ def int8_graph(trunk: bytes, images: Iterable[np.ndarray], size: Size) -> bytes:
             op_types_to_quantize=list(QUANTISED),
             nodes_to_exclude=_before_the_network(onnx.load(plain)),
             per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
+            reduce_range=not symmetric,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
         )
         model = onnx.load(quantised)
     check_graph(model, IMAGE, fused_shape(size))
     return bytes(model.SerializeToString())
-
-
-def _simplify(graph: bytes, target: Path) -> None:
-    """Writes the graph with constants folded and norms merged into convolutions, in standard operators."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(target)
-    options.log_severity_level = 4
-    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    model = onnx.load(target)
-    for imported in [domain for domain in model.opset_import if domain.domain]:
-        model.opset_import.remove(imported)  # those that the runtime knows, none of them used
-    onnx.save(model, target)
 
 
 def _before_the_network(model: onnx.ModelProto) -> list[str]:

@@ -34,6 +34,7 @@ from network.backbone import Backbone
 from network.compact import CompactHeads
 from network.detector import BACKBONE_PREFIX
 from network.heads import LEGACY_SIZE, FullHead, Size
+from network.pooling import grid_align
 from network.shared import Fuse, SharedLayers, Trunk
 
 OPSET = 17
@@ -66,6 +67,13 @@ def fuse_graph(fuse: Fuse, size: Size) -> bytes:
 def shared_graph(shared: SharedLayers) -> bytes:
     """regions, image, fused -> proposals, vectors: what all compact heads share."""
     return _plain_graph(shared, {**REGIONS, **IMAGE, **fused_shape(shared.input_size)}, DESCRIBED)
+
+
+def grid_graph(shared: SharedLayers) -> bytes:
+    """The same without RoIAlign, for TensorRT; see `network.pooling`."""
+    twin = SharedLayers(shared.input_size, grid_align)
+    twin.load_state_dict(shared.state_dict())
+    return shared_graph(twin)
 
 
 def _plain_graph(module: nn.Module, inputs: Shapes, outputs: Shapes) -> bytes:

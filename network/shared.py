@@ -5,17 +5,18 @@ the image itself, and two wide layers turn that into a refined box and a vector 
 backbone, frozen and released with it. Where only compact heads run, nothing else of the FPN is needed: `Trunk`.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.ops import roi_align
 
 from engine.contract import IMAGE_SIZE
 from engine.heads import CHANNELS, FUSED, STRIDES, VECTOR
 
 from .backbone import normalised
+from .pooling import plain_align
 
 INPUT_SIZE: Final = (512, 768)  # rows (frequency) and columns (time) that a network with compact heads works on
 POOL: Final = 7  # cells a side
@@ -30,6 +31,8 @@ DELTA_SCALE: Final = (10.0, 10.0, 5.0, 5.0)  # of the refinement, as R-CNN has i
 MAX_LOG: Final = 3.0  # of a side's scaling
 MIN_SIDE_PX: Final = 0.25
 GEOMETRY: Final = 14  # values that describe a box's size
+
+Align = Callable[..., torch.Tensor]  # features, rois, shape, scale, sampling; see `pooling`
 
 
 class Fuse(nn.Module):
@@ -87,9 +90,11 @@ def merged(first: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
 class SharedLayers(nn.Module):
     """forward(regions, image, fused) -> proposals float32[K, 4], vectors float32[K, VECTOR]; boxes in image pixels."""
 
-    def __init__(self, input_size: tuple[int, int] = INPUT_SIZE) -> None:
+    def __init__(self, input_size: tuple[int, int] = INPUT_SIZE, align: Align = plain_align) -> None:
+        """align: how regions are pooled; `pooling.grid_align` does the same for runtimes without RoIAlign."""
         super().__init__()
         self.input_size = input_size  # rows, columns of the network's input
+        self.align = align
         self.wide = nn.Linear(FUSED * POOL * POOL + GEOMETRY + FINE, WIDE)
         self.embed = nn.Linear(WIDE, VECTOR - WIDE)
         self.deltas = nn.Linear(VECTOR, 4)
@@ -115,19 +120,19 @@ class SharedLayers(nn.Module):
         around = torch.cat([flat[:, :2] - margin, flat[:, 2:] + margin], dim=1)
         number = torch.cat([torch.full((len(part), 1), float(i)) for i, part in enumerate(boxes)])
         rois = torch.cat([number, around], dim=1)
-        pooled = roi_align(fused, rois, (POOL, POOL), 1 / STRIDES["p2"], SAMPLING, aligned=True).flatten(1)
-        seen = torch.cat([pooled, geometry(sides), fine_look(grey, rois)], dim=1)
+        pooled = self.align(fused, rois, (POOL, POOL), 1 / STRIDES["p2"], SAMPLING).flatten(1)
+        seen = torch.cat([pooled, geometry(sides), fine_look(grey, rois, self.align)], dim=1)
         hidden = functional.relu(self.wide(seen))
         vectors = torch.cat([hidden, functional.relu(self.embed(hidden))], dim=1)
         return vectors, moved(flat, self.deltas(vectors))
 
 
-def fine_look(grey: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+def fine_look(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align) -> torch.Tensor:
     """float32[N, FINE] of image pixels that feature maps no longer tell apart: how a region's level runs over frequency
     and over time, and how rough it is in each cell, after the region's mean level."""
     values = []
     for shape in FINE_POOLS:
-        mean, square = roi_align(torch.cat([grey, grey * grey], dim=1), rois, shape, 1.0, SAMPLING, True).unbind(1)
+        mean, square = align(torch.cat([grey, grey * grey], dim=1), rois, shape, 1.0, SAMPLING).unbind(1)
         mean, square = mean.flatten(1), square.flatten(1)
         level = mean.mean(dim=1, keepdim=True)
         rough = ((square - mean * mean).clamp(min=0) + STRIPES).sqrt()

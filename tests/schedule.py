@@ -1,7 +1,7 @@
 """The proof of order: what a recording device wrote down, held against what each step may rely on.
 
-Steps of one stream happen in order. A wait happens after the mark it waits for, and `synchronise` holds the host, so that
-everything handed out later happens after all of that stream. Nothing else is known: two steps without such a
+Steps of one stream happen in order. A wait happens after the mark it waits for, and `synchronise` holds the host, so
+that everything handed out later happens after all of that stream. Nothing else is known: two steps without such a
 chain between them may happen at the same time, whatever their order in the log.
 """
 

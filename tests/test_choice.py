@@ -57,7 +57,7 @@ def test_a_damaged_memory_is_as_none_and_is_written_anew(tmp_path: Path, text: s
 
 
 def test_names_that_are_not_known_are_refused_with_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="precision 'int4' is not known; choose one of auto, float32, int8"):
+    with pytest.raises(UnavailableError, match="precision 'int4' is not known on cpu; choose one of auto, float32"):
         chosen("auto", "int4", HASH, tmp_path)
     with pytest.raises(UnavailableError, match="runtime 'tpu' is not known; choose one of auto, onnxruntime, openvino"):
         chosen("tpu", "auto", HASH, tmp_path)

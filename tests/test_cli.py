@@ -177,7 +177,7 @@ def test_a_folder_that_is_no_store_is_refused(g20: Run, recording: Path, tmp_pat
     [
         (("--threshold", "2"), "threshold is 2"),
         (("--threshold", "nan"), "threshold is nan"),
-        (("--device", "cuda:9"), "device 'cuda:9' is not available; choose one of auto"),
+        (("--device", "tpu:0"), "device 'tpu:0' is not available; choose one of auto"),
     ],
 )
 def test_values_that_cannot_be_used_are_refused(g20: Run, recording: Path, words: tuple[str, ...], told: str) -> None:

@@ -31,6 +31,7 @@ from export.to_onnx import (
     compact_heads_graph,
     full_head_graph,
     fuse_graph,
+    grid_graph,
     shared_graph,
     tensors_hash,
     trunk_graph,
@@ -72,6 +73,7 @@ def publish(run: Path, store: Store, scenes: Path, contract_name: str, notes: st
         "fuse.onnx": fuse_graph(fuse, INPUT_SIZE),
         "trunk.onnx": trunk_graph(tensors, fuse, INPUT_SIZE),
         "shared.onnx": shared_graph(shared),
+        "shared.grid.onnx": grid_graph(shared),
         "compact.onnx": compact_heads_graph(),
         "full.onnx": full_head_graph(INPUT_SIZE),
     }

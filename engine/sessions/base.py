@@ -3,20 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from engine.device import Stream
-
 Array = Any  # of NumPy, or of the device that the session runs on
 Arrays = Mapping[str, Array]
 
 
 class Session(Protocol):
-    """One loaded graph. On a CPU what `run` returns belongs to the caller; on a GPU it is put in order behind what
-    `stream` holds already, and lives until the session's next run."""
+    """One loaded graph. What `run` returns belongs to the caller; on a GPU it is ready once the stream is, whose `work`
+    was under way."""
 
     runtime: str  # what executes it, for the record: "onnxruntime 1.32.0 CPU"
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def run(self, feeds: Arrays, stream: Stream | None = None) -> Arrays: ...
+    def run(self, feeds: Arrays) -> Arrays: ...
 
     def close(self) -> None: ...

@@ -1,21 +1,25 @@
-"""Picking a runtime by name. You get what you asked for, or an error."""
+"""Picking a runtime by name, for the kind of device that it is to run on. You get what you asked for, or an error."""
 
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
+from engine.device import Cpu, Device
 from engine.errors import UnavailableError
 
 from .base import Session
 
+CPU: Final = "cpu"  # kinds of device
+GPU: Final = "cuda"
 
-def _ort(graph: bytes, threads: int) -> Session:
+
+def _ort(graph: bytes, threads: int, device: Device) -> Session:
     from .ort import OrtSession
 
     return OrtSession(graph, threads)
 
 
-def _ov(graph: bytes, threads: int) -> Session:
+def _ov(graph: bytes, threads: int, device: Device) -> Session:
     try:
         from .ov import OvSession
     except ImportError as error:
@@ -25,26 +29,65 @@ def _ov(graph: bytes, threads: int) -> Session:
     return OvSession(graph, threads)
 
 
-RUNTIMES: Final[dict[str, Callable[[bytes, int], Session]]] = {"onnxruntime": _ort, "openvino": _ov}
+def _ort_cuda(graph: bytes, threads: int, device: Any) -> Session:
+    from .ort_cuda import OrtCudaSession
+
+    return OrtCudaSession(graph, device)
 
 
-def open_session(graph: bytes, runtime: str = "auto", threads: int = 0) -> Session:
-    """A checked graph (see `graphs.read_graph`) loaded into a runtime; `auto` is ONNX Runtime on the CPU."""
-    return RUNTIMES[known_runtime("onnxruntime" if runtime == "auto" else runtime)](graph, threads)
+def _trt(graph: bytes, threads: int, device: Any) -> Session:
+    from .trt import TrtSession
+
+    return TrtSession(graph, device, "tensorrt")
 
 
-def known_runtime(name: str) -> str:
-    if name not in RUNTIMES:
-        raise UnavailableError(f"runtime {name!r} is not known; choose one of auto, {', '.join(RUNTIMES)}")
+def _trt_rtx(graph: bytes, threads: int, device: Any) -> Session:
+    from .trt import TrtSession
+
+    return TrtSession(graph, device, "tensorrt_rtx")
+
+
+Open = Callable[[bytes, int, Device], Session]
+RUNTIMES: Final[dict[str, dict[str, Open]]] = {  # by kind of device, the first one installed is what `auto` means
+    CPU: {"onnxruntime": _ort, "openvino": _ov},
+    GPU: {"tensorrt": _trt, "tensorrt_rtx": _trt_rtx, "onnxruntime": _ort_cuda},
+}
+PACKAGES: Final = {
+    CPU: {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino": ("openvino",)},
+    GPU: {
+        "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+        "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13"),
+        "onnxruntime": ("onnxruntime-gpu",),
+    },
+}
+
+
+def open_session(graph: bytes, runtime: str = "auto", threads: int = 0, device: Device | None = None) -> Session:
+    """A checked graph (see `graphs.read_graph`) loaded into a runtime; `auto` is ONNX Runtime. Without a device, on the
+    CPU."""
+    device = device or Cpu()
+    name = known_runtime("onnxruntime" if runtime == "auto" else runtime, device.kind)
+    return RUNTIMES[device.kind][name](graph, threads, device)
+
+
+def known_runtime(name: str, kind: str = CPU) -> str:
+    if name not in RUNTIMES[kind]:
+        elsewhere = [other for other in RUNTIMES if name in RUNTIMES[other]]
+        what = f"runs on {elsewhere[0]} only" if elsewhere else "is not known"
+        raise UnavailableError(f"runtime {name!r} {what}; choose one of auto, {', '.join(RUNTIMES[kind])}")
     return name
 
 
-def installed() -> dict[str, str]:
-    """Runtimes that are here, and their versions."""
-    found = {}
-    for name in RUNTIMES:
+def installed(kind: str = CPU) -> dict[str, str]:
+    """Runtimes for a kind of device that are here, and their versions."""
+    found = {name: _version(packages) for name, packages in PACKAGES[kind].items()}
+    return {name: number for name, number in found.items() if number}
+
+
+def _version(packages: tuple[str, ...]) -> str:
+    for package in packages:
         try:
-            found[name] = version(name)
+            return version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return ""

@@ -3,7 +3,6 @@
 import numpy as np
 import onnxruntime
 
-from engine.device import Stream
 from engine.errors import GraphError
 
 from .base import Arrays
@@ -24,7 +23,7 @@ class OrtSession:
         self.inputs = tuple(port.name for port in self._session.get_inputs())
         self.outputs = tuple(port.name for port in self._session.get_outputs())
 
-    def run(self, feeds: Arrays, stream: Stream | None = None) -> dict[str, np.ndarray]:
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
         try:
             found = self._session.run(None, dict(feeds))
         except Exception as error:

@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import openvino
 
-from engine.device import Stream
 from engine.errors import GraphError
 
 from .base import Arrays
@@ -30,7 +29,7 @@ class OvSession:
         self._ports = {name: at for at, port in enumerate(self._model.inputs) for name in port.names}
         self.outputs = tuple(port.name for port in known.output)
 
-    def run(self, feeds: Arrays, stream: Stream | None = None) -> dict[str, np.ndarray]:
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
         try:
             fed = {self._ports[name]: feeds[name] for name in self.inputs if name in self._ports}
             found = self._request.infer(fed, share_inputs=True)

@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.device import Stream
-
 from .base import Arrays
 
 
@@ -23,7 +21,7 @@ class ScriptedSession:
         self.closed = False
         self._script = script
 
-    def run(self, feeds: Arrays, stream: Stream | None = None) -> dict[str, np.ndarray]:
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
         self.calls.append(feeds)
         return self._script(feeds)
 
