@@ -2,7 +2,6 @@
 machine with one is refused here. Nothing of this ran on a GPU."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ HALF = {"CONVOLUTION", "POOLING", "RESIZE", "ACTIVATION"}  # kinds of layer that
 
 @pytest.fixture(scope="module")
 def graphs() -> dict[str, bytes]:
-    """What a GPU runs, with random weights: the same graphs that a release holds, or that are made when it is loaded."""
+    """What a GPU runs, with random weights: the same graphs that a release holds or a loader makes."""
     torch.manual_seed(0)
     trunk = trunk_graph(split(detector().state_dict())[0], Fuse().eval(), INPUT)
     images = (np.random.default_rng(k).random((1024, 1024), np.float32) for k in range(3))
@@ -81,11 +80,8 @@ def test_maps_are_halves_and_what_comes_before_and_after_is_not(graphs: dict[str
     assert {layer.get_output(0).dtype for layer in convolutions} == {trt.DataType.HALF}
     casts = [place for place, layer in enumerate(found) if layer.type.name == "CAST"]
     first, last = casts[0], casts[-1]
-    assert {layer.get_output(0).dtype for layer in found[:first] if layer.num_outputs} <= {
-        trt.DataType.FLOAT,
-        trt.DataType.INT64,
-        trt.DataType.INT32,
-    }
+    before = {layer.get_output(0).dtype for layer in found[:first] if layer.num_outputs}
+    assert trt.DataType.HALF not in before
     maps = [layer for layer in found[first + 1 : last] if layer.type.name in HALF]
     assert {layer.get_output(0).dtype for layer in maps} == {trt.DataType.HALF}
     assert found[last].get_output(0).dtype == trt.DataType.FLOAT
@@ -148,9 +144,8 @@ def port(name: str, kind: int, *shape: int) -> onnx.ValueInfoProto:
 def top_k(count: int) -> bytes:
     node = helper.make_node("TopK", ["x", "k"], ["y", "at"], axis=0)
     kept = helper.make_tensor("k", TensorProto.INT64, [1], [count])
-    graph = helper.make_graph(
-        [node], "top", [port("x", TensorProto.FLOAT, 8000)], [port("y", TensorProto.FLOAT, count)], [kept]
-    )
+    ports = [port("x", TensorProto.FLOAT, 8000)], [port("y", TensorProto.FLOAT, count)]
+    graph = helper.make_graph([node], "top", *ports, [kept])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
 
@@ -159,8 +154,3 @@ def mixed() -> bytes:
     ports = [port("a", TensorProto.FLOAT16, 8, 8), port("b", TensorProto.FLOAT, 8, 8)]
     graph = helper.make_graph([node], "mixed", ports, [port("y", TensorProto.FLOAT, 8, 8)])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
-
-
-def test_the_same_graph_becomes_the_same_plan(graphs: dict[str, bytes]) -> None:
-    plans = [build(graphs["compact"], trt, capabilities=["SM89"]) for _ in range(2)]
-    assert all(len(a) == len(b) for a, b in pairwise(plans))

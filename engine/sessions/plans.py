@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -83,7 +83,8 @@ class PlanCache:
             aside.replace(path)
         except OSError as error:
             log.warning("%s: not kept (%s), so the next start builds it anew", path, error)
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink()
 
 
 def _name(key: Mapping[str, str]) -> str:
