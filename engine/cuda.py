@@ -14,6 +14,8 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from . import kernels
+from .contract import Contract
 from .device import Cpu, Stream
 from .errors import DeviceError, UnavailableError
 
@@ -80,6 +82,9 @@ class Cuda:
         """Name and compute capability, for reports and keys."""
         about = self.xp.cuda.runtime.getDeviceProperties(self.number)
         return f"{about['name'].decode()}, sm_{about['major']}{about['minor']}"
+
+    def draw(self, samples: Any, contract: Contract) -> tuple[Any, Any]:
+        return kernels.draw(samples, contract, self.xp, self.number)
 
     def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
         return [function(0, length)]  # the GPU is filled by all of it at once

@@ -16,8 +16,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 
+from .contract import Contract
 from .errors import UnavailableError
-from .spectrogram import in_turn
+from .spectrogram import draw, in_turn
 
 T = TypeVar("T")
 
@@ -48,6 +49,10 @@ class Device(Protocol):
     name: str
     kind: str  # "cpu" or "cuda": which runtimes compute on it
     xp: Any
+
+    def draw(self, samples: Any, contract: Contract) -> tuple[Any, Any]:
+        """A capture's image, and what is told about it; see `spectrogram.draw`."""
+        ...
 
     def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]: ...
 
@@ -117,6 +122,9 @@ class Cpu:
         if self._pool is None or self._owner != os.getpid():  # threads do not survive a fork
             self._pool, self._owner = ThreadPoolExecutor(cores(), "hydra"), os.getpid()
         return self._pool.map(lambda first: function(first, min(first + block, length)), range(0, length, block))
+
+    def draw(self, samples: np.ndarray, contract: Contract) -> tuple[Any, Any]:
+        return draw(samples, contract, np, self.spread)
 
     def stream(self, name: str) -> Stream:
         return _InOrder(name)

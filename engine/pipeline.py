@@ -24,7 +24,7 @@ from .heads import MAX_DETECTIONS, NMS_IOU, Head
 from .regions import regions
 from .sessions.base import Session
 from .snapshot import Snapshot
-from .spectrogram import Array, levels, to_image
+from .spectrogram import Array
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> D
     with _timed(frame, "front_end"):
         slot.compute.wait(own("iq is up"))
         with slot.compute.work("draw", reads=[own("iq")], writes=[own("image"), own("told")]):
-            image, told = device.replayed(own("draw"), (contract,), lambda: _draw(samples, contract, device))
+            image, told = device.replayed(own("draw"), (contract,), lambda: device.draw(samples, contract))
         slot.compute.record(own("image is drawn"))
         slot.download.wait(own("image is drawn"))
         shown = device.download(image, slot.download, own("image"))
@@ -119,14 +119,6 @@ def given(pixels: np.ndarray, slot: Slot) -> Drawn:
     slot.upload.record(slot.own("image is up"))
     slot.compute.wait(slot.own("image is up"))
     return Drawn(image, pixels)
-
-
-def _draw(samples: Array, contract: Contract, device: Device) -> tuple[Array, Array]:
-    """The image, and float32[2] about it: the loudest part of a sample, whether there is any power."""
-    xp = device.xp
-    found = levels(samples, contract, xp, device.spread)
-    image = to_image(found, contract, xp, device.spread)
-    return image, xp.stack([found.loudest, (found.peak > contract.power_floor).astype(xp.float32)])
 
 
 def find(

@@ -55,6 +55,13 @@ def spectrogram(iq: Array, contract: Contract, xp: Any = np) -> Array:
     return to_image(levels(iq, contract, xp), contract, xp)
 
 
+def draw(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn) -> tuple[Array, Array]:
+    """The image, and float32[2] about the capture: the loudest part of a sample, whether there is any power."""
+    found = levels(iq, contract, xp, spread)
+    has_power = (found.peak > contract.power_floor).astype(xp.float32)
+    return to_image(found, contract, xp, spread), xp.stack([found.loudest, has_power])
+
+
 def levels(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn) -> Levels:
     """The STFT of a capture, as far as the image needs it. Nothing here waits for a device."""
     n_fft, hop = contract.n_fft, contract.hop
@@ -63,7 +70,7 @@ def levels(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn
     parts = iq.view(xp.float32)
     loudest = xp.maximum(parts.max(), -parts.min())
     segments = xp.lib.stride_tricks.sliding_window_view(iq, n_fft)[::hop]  # complex64[frames, n_fft]
-    window, bins = _analysis(contract, xp)
+    window, bins = analysis(contract, xp)
     window = window * (LOUD / xp.maximum(loudest, LOUD))
     decibel = xp.empty((len(segments), len(bins)), dtype=xp.float32)
 
@@ -80,7 +87,7 @@ def to_image(found: Levels, contract: Contract, xp: Any = np, spread: Spread = i
     """float32[image_size, image_size]; see `spectrogram`."""
     size = contract.image_size
     top_db = (10 * xp.log10(found.peak.astype(xp.float64) + contract.power_floor)).astype(xp.float32)
-    row_weight, low, high, frame_weight = _resize(contract, found.decibel.shape[0], xp)
+    row_weight, low, high, frame_weight = resize_taps(contract, found.decibel.shape[0], xp)
     begins, ends = _taps(found.decibel.shape[0], size)[:2]
     image = xp.empty((size, size), dtype=xp.float32)
 
@@ -103,15 +110,15 @@ def _fft(block: Array, xp: Any) -> Array:
 
 
 @lru_cache(maxsize=8)
-def _analysis(contract: Contract, xp: Any) -> tuple[Array, Array]:
+def analysis(contract: Contract, xp: Any) -> tuple[Array, Array]:
     """The periodic Hann window float32[n_fft], and the bins that the image reads, lower neighbours first."""
     turns = np.arange(contract.n_fft) / contract.n_fft
     window = (0.5 - 0.5 * np.cos(2 * np.pi * turns)).astype(np.float32)
-    return xp.asarray(window), xp.asarray(np.concatenate(_rows(contract)[:2]))
+    return xp.asarray(window), xp.asarray(np.concatenate(_rows(contract)[:2]).astype(np.int32))
 
 
 @lru_cache(maxsize=8)
-def _resize(contract: Contract, frames: int, xp: Any) -> tuple[Array, Array, Array, Array]:
+def resize_taps(contract: Contract, frames: int, xp: Any) -> tuple[Array, Array, Array, Array]:
     """Weights of the upper bin of each row; lower and upper frame and the weight of the upper one, of each column."""
     return tuple(xp.asarray(part) for part in (_rows(contract)[2], *_taps(frames, contract.image_size)))
 
@@ -121,7 +128,8 @@ def _taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     half-pixel centres and no antialiasing."""
     place = np.maximum((np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5, 0)
     low = np.minimum(place.astype(np.int64), size_in - 1)
-    return low, np.minimum(low + 1, size_in - 1), (place - low).astype(np.float32)
+    high = np.minimum(low + 1, size_in - 1)
+    return low.astype(np.int32), high.astype(np.int32), (place - low).astype(np.float32)
 
 
 def _rows(contract: Contract) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

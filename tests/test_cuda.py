@@ -19,7 +19,7 @@ from engine.sessions import trt as trt_sessions
 from engine.sessions.open import open_session
 from engine.sessions.plans import PlanCache
 from engine.sessions.trt import TrtSession
-from engine.spectrogram import spectrogram
+from engine.spectrogram import draw, spectrogram
 
 from .fake_gpu import CudaFailure, FakeStream, FakeTrt, OutOfMemory, fake_cupy
 from .scripted import SHORT, burst
@@ -107,7 +107,9 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def gpu(cupy: Any) -> Cuda:
+def gpu(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    """It draws by the array functions; the kernels have tests of their own."""
+    monkeypatch.setattr(Cuda, "draw", lambda self, samples, contract: draw(samples, contract, self.xp, self.spread))
     return Cuda()
 
 

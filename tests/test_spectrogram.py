@@ -215,7 +215,7 @@ class Namespace:
     """NumPy under another name, with only what CuPy has too. Its functions take and give its own arrays."""
 
     ALLOWED = frozenset({
-        "asarray", "empty", "maximum", "clip", "log", "log10", "float32", "float64", "fft.fft",
+        "asarray", "empty", "maximum", "stack", "clip", "log", "log10", "float32", "float64", "fft.fft",
         "lib.stride_tricks.sliding_window_view",
     })  # fmt: skip
 
@@ -259,7 +259,7 @@ def test_blocks_worked_on_at_once_make_the_same_image() -> None:
 
 def test_windows_and_taps_made_once_are_never_changed() -> None:
     def made() -> list[np.ndarray]:
-        return [*front_end._analysis(SHORT, np), *front_end._resize(SHORT, SHORT.frames, np)]
+        return [*front_end.analysis(SHORT, np), *front_end.resize_taps(SHORT, SHORT.frames, np)]
 
     before = [part.copy() for part in made()]
     spectrogram(burst() * np.float32(1e20), SHORT)
