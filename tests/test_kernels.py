@@ -1,7 +1,8 @@
-"""The kernels of the GPU's front end, on a CPU: the same text as C++ gives the images that NumPy's front end draws, has no
-races and stays within bounds, and compiles for every GPU from A100 to RTX 50 without spilling. None of it ran on a GPU."""
+"""The kernels of the GPU's front end, on a CPU: the same text as C++ gives the images that NumPy's front end draws, has
+no races, stays within bounds, and compiles for every GPU from A100 to RTX 50 without spilling. None ran on a GPU."""
 
 import ctypes
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from .scripted import burst, noise
 EMULATION = Path(__file__).parent / "emulation.h"
 FRAMES = 24
 CONTRACT = Contract(capture_s=(FRAMES + 1) * 2048 / 20e6)
+N = CONTRACT.capture_samples
 SAME = 1e-4  # of the image's 0..1
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
 CALLS = r"""
@@ -49,6 +51,9 @@ int main()
     return peaks[2] == 5.0f && image[size * size - 1] > 0.9f ? 0 : 1;
 }
 """
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
 
 
 def compiled(folder: Path, text: str, *options: str) -> Path:
@@ -88,9 +93,8 @@ def drawn(kernels: Any, iq: np.ndarray, contract: Contract) -> tuple[np.ndarray,
     return decibel, peaks, image
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: burst(3e6, 0.0005, 0.0015, CONTRACT), lambda: noise(CONTRACT.capture_samples)]
-)
+@needs_compiler
+@pytest.mark.parametrize("make", [lambda: burst(3e6, 0.0005, 0.0015, CONTRACT), lambda: noise(N)])
 def test_the_kernels_draw_what_numpy_draws(kernels: Any, make: Any) -> None:
     iq = make()
     decibel, peaks, image = drawn(kernels, iq, CONTRACT)
@@ -100,12 +104,14 @@ def test_the_kernels_draw_what_numpy_draws(kernels: Any, make: Any) -> None:
     assert abs(image - spectrogram(iq, CONTRACT)).max() < SAME
 
 
+@needs_compiler
 def test_a_capture_of_one_frame_is_drawn_too(kernels: Any) -> None:
     contract = replace(CONTRACT, capture_s=4096 / 20e6)
     iq = noise(contract.capture_samples)
     assert abs(drawn(kernels, iq, contract)[2] - spectrogram(iq, contract)).max() < SAME
 
 
+@needs_compiler
 def test_silence_and_what_is_no_number_come_out_as_in_numpy(kernels: Any) -> None:
     silent = np.zeros(CONTRACT.capture_samples, np.complex64)
     assert (drawn(kernels, silent, CONTRACT)[2] == spectrogram(silent, CONTRACT)).all()
@@ -119,6 +125,7 @@ def test_a_block_has_as_many_threads_as_the_source_says() -> None:
     assert f"#define THREADS {THREADS} " in source()
 
 
+@needs_compiler
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 def test_no_race_and_nothing_out_of_bounds(tmp_path: Path, sanitizer: str) -> None:
     program = compiled(tmp_path, source() + CALLS + MAIN, f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
@@ -126,6 +133,7 @@ def test_no_race_and_nothing_out_of_bounds(tmp_path: Path, sanitizer: str) -> No
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@needs_compiler
 def test_the_sanitizer_would_see_a_race(tmp_path: Path) -> None:
     text = source().replace("        __syncthreads();\n", "")
     program = compiled(tmp_path, text + CALLS + MAIN, "-fsanitize=thread")
