@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -121,7 +122,12 @@ class Cpu:
     def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
         if self._pool is None or self._owner != os.getpid():  # threads do not survive a fork
             self._pool, self._owner = ThreadPoolExecutor(cores(), "hydra"), os.getpid()
-        return self._pool.map(lambda first: function(first, min(first + block, length)), range(0, length, block))
+        context = copy_context()  # NumPy's ways with what is no number, as the caller has set them
+
+        def one(first: int) -> Any:
+            return context.copy().run(function, first, min(first + block, length))
+
+        return self._pool.map(one, range(0, length, block))
 
     def draw(self, samples: np.ndarray, contract: Contract) -> tuple[Any, Any]:
         return draw(samples, contract, np, self.spread)

@@ -33,6 +33,15 @@ DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
+class _Serving:
+    """What frames are served by. Replaced as one, so that no frame mixes two."""
+
+    network: Network
+    snapshot: Snapshot
+    loader: Loader | None
+
+
+@dataclass(frozen=True)
 class _Drawn:
     """A capture whose image is made, None where there is nothing to look at."""
 
@@ -62,12 +71,11 @@ class Engine:
         self.arbitrate = arbitrate
         self._store = store
         self._signals = signals
-        self._loader = loader
-        self._network = network
-        self._snapshot = snapshot
+        self._serving = _Serving(network, snapshot, loader)
         opened = open_device(device) if isinstance(device, str) else device
         self._slot, self._other_slot = Slot(opened, "0"), Slot(opened, "1")
         self._turn = threading.Lock()
+        self._refreshing = threading.Lock()
         self._closed = False
         self._owner = os.getpid()
 
@@ -158,20 +166,26 @@ class Engine:
         with self._turn:
             self._check_open()
             with np.errstate(all="ignore"):
-                find(given(pixels, self._slot), self.contract, self._slot, self._network, self._snapshot, least, frame)
+                serving, drawn = self._serving, given(pixels, self._slot)
+                find(drawn, self.contract, self._slot, serving.network, serving.snapshot, least, frame)
         return tuple(self._arbitrated(frame.detections))
 
     def refresh(self) -> bool:
         """Takes over what was promoted, rolled back or added in the store; whether anything changed.
 
-        Call it between frames, from any thread: what is new is loaded aside while frames go on.
+        Call it from any thread: what is new is loaded aside while frames go on, and the next frame is served by it.
         """
+        with self._refreshing:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         self._check_open()
-        if self._store is None or self._loader is None or self._store.revision() == self._snapshot.revision:
+        old = self._serving
+        if self._store is None or old.loader is None or self._store.revision() == old.snapshot.revision:
             return False
-        snapshot = self._store.snapshot(self._signals)
+        snapshot = self._store.snapshot(self._signals, have=old.snapshot)
         release = self._store.release(snapshot.backbone_version)
-        loader, have = self._loader, self._network if self._loader.release == release else None
+        loader, have = old.loader, old.network if old.loader.release == release else None
         if have is None:
             if release.contract != self.contract:
                 raise MismatchError(
@@ -181,22 +195,26 @@ class Engine:
             loader = replace(loader, release=release)
         network = loader.network(snapshot, have)  # made aside; the frame under way keeps its own
         loader.device.resident(snapshot.compact.weights)
-        with self._turn:
-            old, self._network, self._snapshot, self._loader = self._network, network, snapshot, loader
-        for session in old.sessions:
-            if session not in network.sessions:
-                session.close()
+        self._serving = _Serving(network, snapshot, loader)
+        outdated = [session for session in old.network.sessions if session not in network.sessions]
+        if outdated:
+            with self._turn:  # the frame under way may still use them
+                for session in outdated:
+                    session.close()
         return True
 
     @property
     def snapshot(self) -> Snapshot:
         """The heads that the next frame will use."""
-        return self._snapshot
+        return self._serving.snapshot
 
     @property
     def ran_on(self) -> dict[str, str]:
         """Device, runtime, and the precision of what reads the image."""
-        network = self._network
+        return self._ran_on(self._serving)
+
+    def _ran_on(self, serving: _Serving) -> dict[str, str]:
+        network = serving.network
         return {"device": self._slot.device.name, "runtime": network.runtime, "precision": network.precision}
 
     def _drawn(self, capture: Capture, slot: Slot) -> "_Drawn":
@@ -212,10 +230,10 @@ class Engine:
     def _found(self, drawn: "_Drawn", threshold: float | None) -> Result:
         """The rest of a frame, whose turn it is."""
         least = self.threshold if threshold is None else checked_threshold(threshold)
-        capture, frame, snapshot = drawn.capture, drawn.frame, self._snapshot
+        capture, frame, serving = drawn.capture, drawn.frame, self._serving
         if drawn.drawn is not None:
             with np.errstate(all="ignore"):
-                find(drawn.drawn, self.contract, drawn.slot, self._network, snapshot, least, frame)
+                find(drawn.drawn, self.contract, drawn.slot, serving.network, serving.snapshot, least, frame)
         placed = (_placed(found, capture) for found in self._arbitrated(frame.detections))
         return Result(
             detections=tuple(found for found in placed if found is not None),
@@ -224,9 +242,9 @@ class Engine:
             data_quality=frame.quality,
             notes=capture.notes,
             timings_ms=frame.timings_ms,
-            ran_on=self.ran_on,
-            revision=snapshot.revision,
-            versions=snapshot.versions,
+            ran_on=self._ran_on(serving),
+            revision=serving.snapshot.revision,
+            versions=serving.snapshot.versions,
         )
 
     def _arbitrated(self, found: list[Detection]) -> list[Detection]:
@@ -237,7 +255,7 @@ class Engine:
         with self._turn:
             if not self._closed:
                 self._closed = True
-                self._network.close()
+                self._serving.network.close()
 
     def _check_open(self) -> None:
         if self._closed:

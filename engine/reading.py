@@ -79,27 +79,42 @@ class StoreReader:
         anchors = Anchors.from_json(part(manifest, "anchors", folder)) if head_type == "full" else None
         return Head(signal, version, head_type, anchors, weights, _nms_iou(manifest, folder))
 
-    def snapshot(self, signals: tuple[str, ...] | None = None, versions: Mapping[str, int] | None = None) -> Snapshot:
-        """The active heads of all signals, or of those named; `versions` takes others of some, to measure them.
+    def snapshot(
+        self,
+        signals: tuple[str, ...] | None = None,
+        versions: Mapping[str, int] | None = None,
+        have: Snapshot | None = None,
+    ) -> Snapshot:
+        """The active heads of all signals, or of those named; `versions` takes others of some, to measure them. Heads
+        of `have` that are still the ones are not read again: a version never changes.
 
         Raises MismatchError when one of them was made for another backbone; see `incompatible`.
         """
         revision = self.revision()  # first: what changes from here on is seen as a change
         try:
-            return self._snapshot(revision, signals, versions)
+            return self._snapshot(revision, signals, versions, have)
         except StoreError:
             if self.revision() == revision:
                 raise
-        return self._snapshot(self.revision(), signals, versions)  # a writer was at work in between
+        return self._snapshot(self.revision(), signals, versions, have)  # a writer was at work in between
 
-    def _snapshot(self, revision: int, signals: tuple[str, ...] | None, versions: Mapping[str, int] | None) -> Snapshot:
+    def _snapshot(
+        self,
+        revision: int,
+        signals: tuple[str, ...] | None,
+        versions: Mapping[str, int] | None,
+        have: Snapshot | None,
+    ) -> Snapshot:
         release = self.release()
+        known = have.heads if have is not None and have.backbone_hash == release.backbone_hash else ()
+        loaded = {(head.signal, head.version): head for head in known}
         names = self.signals() if signals is None else tuple(dict.fromkeys(signals))
         chosen = dict(versions or {})
         if not chosen.keys() <= set(names):
             asked = ", ".join(sorted(chosen.keys() - set(names)))
             raise StoreError(f"{self.path}: a version of {asked} was chosen, loaded is {', '.join(names) or 'none'}")
-        heads = tuple(self.head(name, release, chosen.get(name)) for name in names)
+        wanted = [(name, chosen.get(name) or self.history(name)["active_version"]) for name in names]
+        heads = tuple(loaded.get(one) or self.head(one[0], release, one[1]) for one in wanted)
         return Snapshot(revision, release.version, release.backbone_hash, heads)
 
     def incompatible(self) -> dict[str, str]:
