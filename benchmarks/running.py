@@ -86,7 +86,7 @@ def swaps(models: Path, count: int) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         store = Store(shutil.copytree(models, Path(folder) / "models"))
         signal = store.snapshot().heads[0].signal
-        _second_version(store, signal)
+        second_version(store, signal)
         iq = captures(store.release().contract)["dense"]
         with Engine.open(store.path) as engine:
             engine.detect(iq, sample_rate_hz=engine.contract.sample_rate_hz)
@@ -111,7 +111,7 @@ def swaps(models: Path, count: int) -> dict[str, float]:
     }
 
 
-def _second_version(store: Store, signal: str) -> None:
+def second_version(store: Store, signal: str) -> None:
     """The active head once more, as a version of its own."""
     release = store.release()
     head = store.head(signal, release)

@@ -5,9 +5,29 @@ from pathlib import Path
 
 import pytest
 
+from engine.cuda import missing
 from engine.registry import Store
 
 from .tiny_store import build_store, copy_store, small_store
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="tests that need a GPU fail where there is none")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    reason = missing()
+    if reason is not None and not config.getoption("--gpu"):
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason}"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "gpu" in r.keywords]
+    if skipped:
+        terminalreporter.section("GPU")
+        terminalreporter.line(f"{len(skipped)} tests need a GPU and were NOT run; `scripts/gpu` runs them where one is")
 
 
 @pytest.fixture(scope="session")
