@@ -14,10 +14,12 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from . import kernels
 from .contract import Contract
-from .device import Cpu, Stream
+from .device import Stream
 from .errors import DeviceError, UnavailableError
+from .kernels import Kernels
+from .kernels.front_end import draw
+from .kernels.regions import regions
 
 T = TypeVar("T")
 
@@ -59,7 +61,6 @@ class Cuda:
             raise UnavailableError(f"device {self.name!r} needs CuPy ({error}): {INSTALL}") from error
         self.xp: Any = cupy
         self.number = number
-        self._cpu = Cpu()
         self._streams: dict[str, _CudaStream] = {}
         self._marks: dict[str, Any] = {}
         self._staged: dict[tuple[str, str], tuple[np.ndarray, Any]] = {}
@@ -72,11 +73,8 @@ class Cuda:
             cupy.fft.fft(cupy.zeros(8, cupy.complex64))  # finds out whether what CuPy loads is here
         except Exception as error:  # CuPy has no common error type for it
             raise UnavailableError(f"device {self.name!r} does not compute ({error}): {INSTALL}") from error
+        self._kernels = Kernels(cupy)
         self._aside = cupy.cuda.Stream(non_blocking=True)
-
-    @property
-    def host(self) -> Cpu:
-        return self._cpu
 
     def describe(self) -> str:
         """Name and compute capability, for reports and keys."""
@@ -84,10 +82,13 @@ class Cuda:
         return f"{about['name'].decode()}, sm_{about['major']}{about['minor']}"
 
     def draw(self, samples: Any, contract: Contract) -> tuple[Any, Any]:
-        return kernels.draw(samples, contract, self.xp, self.number)
+        return draw(samples, contract, self.xp, self._kernels)
 
-    def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
-        return [function(0, length)]  # the GPU is filled by all of it at once
+    def regions(self, image: Any) -> Any:
+        return regions(image, self.xp, self._kernels)
+
+    def at_once(self, array: Any) -> None:
+        return None
 
     def stream(self, name: str) -> "_CudaStream":
         if name not in self._streams:
@@ -101,9 +102,9 @@ class Cuda:
             target.set(pinned, stream=self.stream(stream.name).queue)
         return target
 
-    def download(self, array: Any, stream: Stream, name: str) -> np.ndarray:
+    def download(self, array: Any, stream: Stream, name: str, part: str = "") -> np.ndarray:
         with self.guarded():
-            pinned, _ = self._staging(stream.name, f"{name} down", array.shape, array.dtype, both=False)
+            pinned, _ = self._staging(stream.name, f"{name} {part} down", array.shape, array.dtype, both=False)
             array.get(stream=self.stream(stream.name).queue, out=pinned, blocking=False)
         return pinned
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from .contract import Contract
 from .errors import UnavailableError
+from .regions import regions
 from .spectrogram import draw, in_turn
 
 T = TypeVar("T")
@@ -44,8 +45,7 @@ class Stream(Protocol):
 
 
 class Device(Protocol):
-    """`xp` is the array namespace, `spread` how loops over blocks of an array run, `host` the device for work that
-    stays on the CPU's arrays."""
+    """`xp` is the array namespace. Nothing waits for a device but a stream's `synchronise`."""
 
     name: str
     kind: str  # "cpu" or "cuda": which runtimes compute on it
@@ -55,10 +55,13 @@ class Device(Protocol):
         """A capture's image, and what is told about it; see `spectrogram.draw`."""
         ...
 
-    def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]: ...
+    def regions(self, image: Any) -> Any:
+        """float32[PROPOSALS, 4] of an image; see `engine.regions`."""
+        ...
 
-    @property
-    def host(self) -> "Device": ...
+    def at_once(self, array: Any) -> np.ndarray | None:
+        """An array's values on the host, None where the host would have to wait for them."""
+        ...
 
     def stream(self, name: str) -> Stream:
         """The queue of that name; the same name is the same queue."""
@@ -68,8 +71,9 @@ class Device(Protocol):
         """A host array on the device. It lives until the next upload of that name through that stream."""
         ...
 
-    def download(self, array: Any, stream: Stream, name: str) -> np.ndarray:
-        """An array in host memory, filled once `stream` has been synchronised; lives as uploads do."""
+    def download(self, array: Any, stream: Stream, name: str, part: str = "") -> np.ndarray:
+        """An array, or part of what goes by that name, in host memory: filled once `stream` has been synchronised;
+        lives as uploads do."""
         ...
 
     def resident(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
@@ -115,10 +119,6 @@ class Cpu:
         self._pool: ThreadPoolExecutor | None = None
         self._owner = 0
 
-    @property
-    def host(self) -> "Cpu":
-        return self
-
     def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
         if self._pool is None or self._owner != os.getpid():  # threads do not survive a fork
             self._pool, self._owner = ThreadPoolExecutor(cores(), "hydra"), os.getpid()
@@ -132,13 +132,19 @@ class Cpu:
     def draw(self, samples: np.ndarray, contract: Contract) -> tuple[Any, Any]:
         return draw(samples, contract, np, self.spread)
 
+    def regions(self, image: np.ndarray) -> np.ndarray:
+        return regions(image, self.spread)
+
+    def at_once(self, array: np.ndarray) -> np.ndarray | None:
+        return array
+
     def stream(self, name: str) -> Stream:
         return _InOrder(name)
 
     def upload(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
         return array
 
-    def download(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
+    def download(self, array: np.ndarray, stream: Stream, name: str, part: str = "") -> np.ndarray:
         return np.asarray(array)
 
     def resident(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -199,8 +205,8 @@ class Recording(Cpu):
         self.log.append(Step(stream.name, "upload", name, (), (name,)))
         return array
 
-    def download(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
-        self.log.append(Step(stream.name, "download", name, (name,), (f"{name} on the host",)))
+    def download(self, array: np.ndarray, stream: Stream, name: str, part: str = "") -> np.ndarray:
+        self.log.append(Step(stream.name, "download", name, (name,), (f"{name} {part} on the host",)))
         return np.asarray(array)
 
 

@@ -1,18 +1,18 @@
 """The whole way of a capture, top to bottom: IQ, image, feature maps, boxes, detections. `front_end`, then `find`.
 
     IQ complex64[n] -> power -> image [1, 1, 1024, 1024] -> p2..p6, or only the fused map where there is no full head
-    image -> regions, on the host; with the fused map -> proposals and vectors, once for all
+    image -> regions; with the fused map -> proposals and vectors, once for all
     -> compact heads, all as one batch -> boxes, scores -> detections
     -> full heads, one after another  -> boxes, scores -> detections
 
-This is the only place that creates streams or waits on them. A capture waits twice for the device: for its image, in
-which the host looks for regions, and for what the heads found.
+This is the only place that creates streams or waits on them. A capture waits once for the device: for what was found.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -21,10 +21,11 @@ from .contract import Contract
 from .detection import Detection
 from .device import Device, Stream, once
 from .heads import MAX_DETECTIONS, NMS_IOU, Head
-from .regions import regions
 from .sessions.base import Session
 from .snapshot import Snapshot
 from .spectrogram import Array
+
+WORTH_A_LOOK: Final = np.ones(2, np.float32)  # told of an image that is given
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,16 @@ class Slot:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A capture's image, float32[1024, 1024] in 0..1, where the network reads it and on the host."""
+    """A capture's image, float32[1024, 1024] in 0..1, and what is told about it (see `spectrogram.draw`), both where
+    the network reads them."""
 
     image: Array
-    shown: np.ndarray
+    told: Array
 
 
 @dataclass
 class Frame:
-    """What came of one capture."""
+    """What came of one capture. Steps that a device plays back leave no timings of their own."""
 
     quality: str = "ok"
     detections: list[Detection] = field(default_factory=list)
@@ -91,7 +93,8 @@ class Frame:
 
 
 def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> Drawn | None:
-    """The image of complex64[n], or None (and frame.quality) where there is nothing to look at."""
+    """The image of complex64[n]; None (and frame.quality) where there is nothing to look at and the device says so
+    without being waited for."""
     device, own = slot.device, slot.own
     with _timed(frame, "upload"):
         samples = device.upload(iq, slot.upload, own("iq"))
@@ -99,26 +102,18 @@ def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> D
     with _timed(frame, "front_end"):
         slot.compute.wait(own("iq is up"))
         with slot.compute.work("draw", reads=[own("iq")], writes=[own("image"), own("told")]):
-            image, told = device.replayed(own("draw"), (contract,), lambda: device.draw(samples, contract))
-        slot.compute.record(own("image is drawn"))
-        slot.download.wait(own("image is drawn"))
-        shown = device.download(image, slot.download, own("image"))
-        numbers = device.download(told, slot.download, own("told"))
-        slot.download.synchronise()
-    loudest, has_power = numbers
-    if not np.isfinite(loudest):
-        frame.quality = "invalid"
-    elif not has_power:
-        frame.quality = "silent"
-    return Drawn(image, shown) if frame.quality == "ok" else None
+            drawn = device.replayed(own("draw"), (contract, samples), lambda: Drawn(*device.draw(samples, contract)))
+        frame.quality = _quality(device.at_once(drawn.told))
+    return drawn if frame.quality == "ok" else None
 
 
 def given(pixels: np.ndarray, slot: Slot) -> Drawn:
     """An image float32[1024, 1024] that is there already."""
     image = slot.device.upload(pixels, slot.upload, slot.own("image"))
+    told = slot.device.upload(WORTH_A_LOOK, slot.upload, slot.own("told"))
     slot.upload.record(slot.own("image is up"))
     slot.compute.wait(slot.own("image is up"))
-    return Drawn(image, pixels)
+    return Drawn(image, told)
 
 
 def find(
@@ -131,63 +126,78 @@ def find(
     frame: Frame,
 ) -> None:
     """All detections of one image into `frame`."""
-    device, own, compute = slot.device, slot.own, slot.compute
+    device, own = slot.device, slot.own
+    weights = device.resident(snapshot.compact.weights)
     replayed = device.replayed if network.replayable else once
-    image = drawn.image[None, None]
-    heads, compact = snapshot.full, snapshot.compact
-    with _timed(frame, "backbone"), compute.work("backbone", reads=[own("image")], writes=["features"]):
-        features = replayed(own("backbone"), (network, drawn.image), lambda: network.backbone.run({"image": image}))
-    found: list[Mapping[str, Array]] = []
-    if compact.heads and network.shared is not None:
-        heads = (*compact.heads, *heads)
-        with _timed(frame, "regions"):  # on the host, while the device is at the backbone
-            boxes = regions(drawn.shown, device.host.spread)
-            placed = device.upload(boxes, slot.upload, own("regions"))
-            slot.upload.record(own("regions are up"))
-        compute.wait(own("regions are up"))
-        with _timed(frame, "shared"), compute.work(
-            "shared", reads=["features", own("image"), own("regions")], writes=["described"]
-        ):  # fmt: skip
-            described = replayed(
-                own("shared"),
-                (network, drawn.image, features, placed),
-                lambda: _describe(network, features, image, placed),
-            )
-        weights = device.resident(compact.weights)
-        with _timed(frame, "heads"), compute.work("heads", reads=["described"], writes=["boxes 0", "scores 0"]):
-            batch = replayed(
-                own("heads"),
-                (network, described, weights),
-                lambda: network.heads["compact"].run({**described, **weights}),
-            )
-        found.append(batch)
-    with _timed(frame, "heads"):
-        for head in snapshot.full:
-            number = len(found)
-            with compute.work(head.signal, reads=["features"], writes=[f"boxes {number}", f"scores {number}"]):
-                found.append(network.heads["full"].run({**features, **device.resident(head.feeds)}))
-        compute.record(own("heads are done"))
+    with slot.compute.work("look", reads=[own("image")], writes=["found"]):
+        found = replayed(
+            own("look"),
+            (network, weights, drawn),
+            lambda: _look(drawn.image, device, network, snapshot, weights, frame),
+        )
+    slot.compute.record(own("all is found"))
     with _timed(frame, "download"):
-        slot.download.wait(own("heads are done"))
+        slot.download.wait(own("all is found"))
+        told = device.download(drawn.told, slot.download, own("told"))
         results = [
-            {name: device.download(array, slot.download, f"{name} {number}") for name, array in out.items()}
+            {name: device.download(array, slot.download, "found", f"{name} {number}") for name, array in out.items()}
             for number, out in enumerate(found)
         ]
         slot.download.synchronise()
+    frame.quality = _quality(told)
+    if frame.quality != "ok":
+        return
     with _timed(frame, "detections"):
-        if len(results) > len(snapshot.full):
-            batch, real = results[0], boxes[:, 2] > 0  # the rest is padding
-            results[:1] = [{name: array[k][real] for name, array in batch.items()} for k in range(len(compact.heads))]
-        for head, out in zip(heads, results, strict=True):
+        for head, out in zip(*_by_head(snapshot, results), strict=True):
             frame.detections += _detections(head, out["boxes"], out["scores"], contract, threshold)
         frame.detections.sort(key=lambda d: (-d.score, d.start_s, d.low_hz, d.signal))
 
 
-def _describe(network: Network, features: Mapping[str, Array], image: Array, placed: Array) -> Mapping[str, Array]:
-    """Proposals and vectors of the regions, from the fused map and the image."""
-    assert network.shared is not None
-    fused = network.fuse.run(features) if network.fuse else features
-    return network.shared.run({"regions": placed, "image": image, **fused})
+def _look(
+    image: Array,
+    device: Device,
+    network: Network,
+    snapshot: Snapshot,
+    weights: Mapping[str, Array],
+    frame: Frame,
+) -> list[Mapping[str, Array]]:
+    """What the heads find in an image: boxes and scores of all compact heads with the regions they judged, then those
+    of each full head. Waits for nothing."""
+    found: list[Mapping[str, Array]] = []
+    whole = image[None, None]
+    with _timed(frame, "backbone"):
+        features = network.backbone.run({"image": whole})
+    if snapshot.compact.heads and network.shared is not None:
+        with _timed(frame, "regions"):
+            regions = device.regions(image)
+        with _timed(frame, "shared"):
+            fused = network.fuse.run(features) if network.fuse else features
+            described = network.shared.run({"regions": regions, "image": whole, **fused})
+        with _timed(frame, "heads"):
+            found.append({"regions": regions, **network.heads["compact"].run({**described, **weights})})
+    with _timed(frame, "heads"):
+        found += [network.heads["full"].run({**features, **device.resident(h.feeds)}) for h in snapshot.full]
+    return found
+
+
+def _by_head(
+    snapshot: Snapshot, results: Sequence[Mapping[str, np.ndarray]]
+) -> tuple[list[Head], list[Mapping[str, np.ndarray]]]:
+    """The heads of what `_look` found, and what each found."""
+    if len(results) == len(snapshot.full):
+        return list(snapshot.full), list(results)
+    batch, compact = results[0], snapshot.compact.heads
+    real = batch["regions"][:, 2] > 0  # the rest is padding
+    each = [{name: batch[name][place][real] for name in ("boxes", "scores")} for place in range(len(compact))]
+    return [*compact, *snapshot.full], [*each, *results[1:]]
+
+
+def _quality(told: np.ndarray | None) -> str:
+    """What is told of a capture, in a word; "ok" as well where it is not known yet."""
+    if told is None:
+        return "ok"
+    loudest, has_power = told
+    return "invalid" if not np.isfinite(loudest) else "ok" if has_power else "silent"
 
 
 def _detections(

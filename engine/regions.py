@@ -9,7 +9,7 @@ signal type, so types that no backbone has seen are found as well.
 Patches are joined runs of pixels, row by row, as in run-length labelling.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from .contract import RANGE_DB
 from .heads import PROPOSALS
-from .spectrogram import Spread, in_turn
+from .spectrogram import Array, Spread, in_turn
 
 LEVELS_DB: Final = (3.5, 6.0, 9.0, 13.0, 18.0, 24.0, 32.0)  # above the floor
 FINE_LEVELS_DB: Final = (10.0, 15.0, 21.0, 28.0)  # for small patches, seen pixel by pixel
@@ -25,9 +25,10 @@ RING_PX: Final = 3  # around a patch, that it is compared with, at least
 RING_SHARE: Final = 4  # and that part of its sides
 LARGE_PX: Final = 2000  # pixels from which on size no longer counts
 SIDE_BITS: Final = 11  # of a coordinate, 0 to 1024
-FLOOR_QUANTILE: Final = 0.25  # of the pixels that show anything
-DEEP_QUANTILE: Final = 0.02  # likewise, for images that a signal fills nearly whole
-DEEP_LEVELS_DB: Final = (8.0, 15.0)  # above that
+QUANTILES: Final = (0.25, 0.02)  # of the pixels that show anything; the second for images that a signal nearly fills
+MOST_DB: Final = 1e6  # more than any pixel shows
+LEAST_SHOWN: Final = 0.02  # of the pixels, else there is no floor
+DEEP_LEVELS_DB: Final = (8.0, 15.0)  # above the second
 POOLED: Final = 4  # pixels averaged along a patch's longer side
 TIME_GAPS_PX: Final = (0, 4, 16, 64)  # joined in the view for long thin patches
 BAND_GAPS_PX: Final = (0, 8, 48)  # joined in the view for short wide ones
@@ -48,8 +49,8 @@ def regions(image: np.ndarray, spread: Spread = in_turn) -> np.ndarray:
     level_db = image * np.float32(RANGE_DB)
     views = (
         lambda: _patches(level_db, FINE_LEVELS_DB, FINE_GAPS_PX, 1),
-        lambda: _patches(_pooled(level_db), LEVELS_DB, TIME_GAPS_PX, POOLED),
-        lambda: _patches(_pooled(level_db.T), LEVELS_DB, BAND_GAPS_PX, POOLED)[:, [1, 0, 3, 2]],
+        lambda: _patches(pooled(level_db), LEVELS_DB, TIME_GAPS_PX, POOLED),
+        lambda: _patches(pooled(level_db.T), LEVELS_DB, BAND_GAPS_PX, POOLED)[:, [1, 0, 3, 2]],
     )
     candidates = _once(np.concatenate(list(spread(lambda number, _: views[number](), len(views), 1))))
     order = np.argsort(-_standing_out(level_db, candidates), kind="stable")[:MOST_CANDIDATES]
@@ -88,15 +89,15 @@ def _standing_out(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return weighed
 
 
-def _pooled(level_db: np.ndarray) -> np.ndarray:
+def pooled(level_db: Array, xp: Any = np) -> Array:
     """float32[rows, columns / POOLED]."""
-    pooled = sum((level_db[:, k::POOLED] for k in range(1, POOLED)), level_db[:, ::POOLED])
-    return np.ascontiguousarray(pooled) * np.float32(1 / POOLED)
+    total = sum((level_db[:, k::POOLED] for k in range(1, POOLED)), level_db[:, ::POOLED])
+    return xp.ascontiguousarray(total) * xp.float32(1 / POOLED)
 
 
 def _patches(picture: np.ndarray, levels_db: tuple[float, ...], gaps_px: tuple[int, ...], scale: int) -> np.ndarray:
     """int64[N, 4]: boxes of patches in pixels. A pixel of `picture` is `scale` columns wide."""
-    floor, deep = _floors(picture)
+    floor, deep = floors(picture).tolist()
     looks = []  # the runs of each level and gap
     for above, base in (*((level, floor) for level in levels_db), *((level, deep) for level in DEEP_LEVELS_DB)):
         runs = _runs(picture > base + above)
@@ -112,14 +113,17 @@ def _patches(picture: np.ndarray, levels_db: tuple[float, ...], gaps_px: tuple[i
     return boxes[pixels >= LEAST_PIXELS] * [scale, 1, scale, 1]
 
 
-def _floors(picture: np.ndarray) -> tuple[float, float]:
-    """What lies beneath the signals, and beneath one that fills nearly all."""
+def floors(picture: Array, xp: Any = np) -> Array:
+    """float64[2]: what lies beneath the signals, and beneath one that fills nearly all, in dB; zeros where hardly
+    anything is shown. Nothing here waits for a device."""
     some = picture.ravel()[::SAMPLED]
-    shown = some[some > 0.5]
-    if shown.size <= 0.02 * some.size:
-        return 0.0, 0.0
-    floor, deep = np.quantile(shown, (FLOOR_QUANTILE, DEEP_QUANTILE))
-    return float(floor), float(deep)
+    shown = some > 0.5
+    count = shown.sum()
+    ordered = xp.sort(xp.where(shown, some, xp.float32(MOST_DB))).astype(xp.float64)
+    place = xp.asarray(QUANTILES) * xp.maximum(count - 1, 0)
+    lower = place.astype(xp.int64)
+    low, high = ordered[lower], ordered[xp.minimum(lower + 1, xp.maximum(count - 1, 0))]
+    return xp.where(count > LEAST_SHOWN * some.size, low + (high - low) * (place - lower), 0.0)
 
 
 def _runs(lit: np.ndarray) -> np.ndarray:

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from engine.kernels import SOURCES, source
+
+from .emulated import emulated
+
 
 class FakeArray(np.ndarray):
     """NumPy's, with what CuPy's has besides."""
@@ -119,7 +123,18 @@ def fake_cupy() -> Any:
     def free_all_blocks() -> None:
         module.freed += 1
 
-    names = ("float32", "float64", "complex64", "maximum", "clip", "log", "log10")
+    class RawModule:
+        def __init__(self, code: str, options: tuple[str, ...]) -> None:
+            (self.name,) = [name for name in SOURCES if source(name) == code]
+
+        def get_function(self, kernel: str) -> Callable[..., None]:
+            return lambda grid, block, arguments: emulated(self.name)(kernel, grid, *block, *arguments)
+
+    module.RawModule = RawModule
+    names = (
+        "float32", "float64", "complex64", "int32", "int64", "uint32", "maximum", "minimum", "clip", "log", "log10",
+        "concatenate", "cumsum", "sort", "argsort", "where", "broadcast_to",
+    )  # fmt: skip
     for name in names:
         setattr(module, name, getattr(np, name))
     module.asarray, module.zeros, module.empty = (checked(f) for f in (np.asarray, np.zeros, np.empty))

@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.anchors import STOCK
 from engine.choice import chosen
 from engine.cuda import Cuda, missing
 from engine.device import open_device
 from engine.engine import Engine
 from engine.errors import DeviceError, GraphError, UnavailableError
-from engine.pipeline import Frame, Slot, front_end
+from engine.heads import Head
+from engine.pipeline import Frame, Network, Slot, find, front_end
 from engine.sessions import trt as trt_sessions
 from engine.sessions.open import open_session
 from engine.sessions.plans import PlanCache
+from engine.sessions.scripted import ScriptedSession
 from engine.sessions.trt import TrtSession
-from engine.spectrogram import draw, spectrogram
+from engine.snapshot import Snapshot
+from engine.spectrogram import spectrogram
 
-from .fake_gpu import CudaFailure, FakeStream, FakeTrt, OutOfMemory, fake_cupy
+from .fake_gpu import CudaFailure, FakeStream, FakeTrt, OutOfMemory, fake, fake_cupy
 from .scripted import SHORT, burst
 from .toy_store import add_head, toy_store
 
@@ -107,9 +111,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def gpu(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> Cuda:
-    """It draws by the array functions; the kernels have tests of their own."""
-    monkeypatch.setattr(Cuda, "draw", lambda self, samples, contract: draw(samples, contract, self.xp, self.spread))
+def gpu(cupy: Any) -> Cuda:
     return Cuda()
 
 
@@ -129,25 +131,41 @@ def test_a_gpu_whose_libraries_do_not_load_is_refused_when_it_is_opened(cupy: An
         Cuda()
 
 
-def test_the_front_end_draws_the_same_image_and_waits_once(gpu: Cuda, cupy: Any) -> None:
+def test_the_front_end_draws_the_same_image_and_waits_for_nothing(gpu: Cuda) -> None:
     slot, iq = Slot(gpu), burst()
     for _ in range(4):  # as it is, captured, played back
         frame = Frame()
         drawn = front_end(iq, SHORT, slot, frame)
-        assert drawn is not None and frame.quality == "ok"
-        assert abs(drawn.shown - spectrogram(iq, SHORT)).max() < 1e-4
-    assert gpu.stream("download 0").queue.log.count("synchronize") == 4
-    assert gpu.stream("compute").queue.log.count("synchronize") == 0
+        assert drawn is not None and drawn.told.tolist()[1] == 1
+        assert abs(drawn.image - spectrogram(iq, SHORT)).max() < 1e-4
+    for name in ("upload 0", "compute", "download 0"):
+        assert "synchronize" not in gpu.stream(name).queue.log
 
 
-@pytest.mark.parametrize(("level", "quality"), [(np.nan, "invalid"), (np.inf, "invalid"), (0.0, "silent")])
-def test_what_is_not_worth_looking_at_is_told_on_a_gpu_too(gpu: Cuda, level: float, quality: str) -> None:
-    frame = Frame()
-    iq = np.full(SHORT.capture_samples, 0, np.complex64)
-    iq[1000] = level
+LEVELS = [(np.nan, "invalid"), (np.inf, "invalid"), (0.0, "silent"), (1.0, "ok")]
+
+
+@pytest.mark.parametrize(("level", "quality"), LEVELS)
+def test_what_is_not_worth_looking_at_is_told_after_the_one_wait(gpu: Cuda, level: float, quality: str) -> None:
+    iq, found = np.zeros(SHORT.capture_samples, np.complex64), {"boxes": np.zeros((1, 4)), "scores": np.ones(1)}
+    iq[1000:1400] = level
+    backbone = ScriptedSession(("image",), ("p2",), lambda feeds: {"p2": feeds["image"]})
+    heads = ScriptedSession(("p2",), ("boxes", "scores"), lambda feeds: {n: fake(a) for n, a in found.items()})
+    found["boxes"][0] = 10, 10, 20, 20
+    head = Head("radar", 1, "full", STOCK, {}, 0.5)
+    snapshot, network, slot, frame = (
+        Snapshot(1, 1, "ab", (head,)),
+        Network(backbone, {"full": heads}),
+        Slot(gpu),
+        Frame(),
+    )
     with np.errstate(all="ignore"):
-        assert front_end(iq, SHORT, Slot(gpu), frame) is None
+        drawn = front_end(iq, SHORT, slot, frame)
+        assert drawn is not None
+        find(drawn, SHORT, slot, network, snapshot, 0.5, frame)
     assert frame.quality == quality
+    assert len(frame.detections) == (quality == "ok")
+    assert gpu.stream("download 0").queue.log.count("synchronize") == 1
 
 
 def test_a_step_is_played_back_from_the_third_time_on(gpu: Cuda) -> None:

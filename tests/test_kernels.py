@@ -1,8 +1,6 @@
-"""The kernels of the GPU's front end, on a CPU: the same text as C++ gives the images that NumPy's front end draws, has
-no races, stays within bounds, and compiles for every GPU from A100 to RTX 50 without spilling. None ran on a GPU."""
+"""The kernels on a CPU: the same text as C++ gives the images and regions that NumPy's way gives, has no races, stays
+within bounds, and compiles for every GPU from A100 to RTX 50. None of it ran on a GPU."""
 
-import ctypes
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,31 +10,92 @@ import numpy as np
 import pytest
 
 from engine.contract import Contract
-from engine.kernels import THREADS, source
-from engine.spectrogram import analysis, levels, resize_taps, spectrogram
+from engine.kernels import OPTIONS, SOURCES, front_end, source
+from engine.kernels import regions as on_gpu
+from engine.kernels.front_end import draw
+from engine.regions import regions
+from engine.spectrogram import draw as plain_draw
 
+from .emulated import compiled, emulated, needs_compiler, with_calls
 from .scripted import burst, noise
+from .test_regions import noisy, with_boxes
 
-EMULATION = Path(__file__).parent / "emulation.h"
 FRAMES = 24
 CONTRACT = Contract(capture_s=(FRAMES + 1) * 2048 / 20e6)
 N = CONTRACT.capture_samples
-SAME = 1e-4  # of the image's 0..1
+SAME = 1e-4  # of the image's 0..1: two ways of adding the same numbers
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
-CALLS = r"""
-extern "C" void run_decibels(int frames, const float2* spectrum, const int* bins, float* decibel, float* peaks,
-                             int n_fft, int kept, float floor_power)
-{
-    launch({frames, 1}, THREADS, [=] { decibels(spectrum, bins, decibel, peaks, n_fft, kept, floor_power); });
+
+
+# the front end
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", [lambda: burst(3e6, 0.0005, 0.0015, CONTRACT), lambda: noise(N) * np.float32(1e20)])
+def test_the_kernels_draw_what_numpy_draws(make: Any) -> None:
+    image, told = draw(make(), CONTRACT, np, emulated("front_end.cu"))
+    plain, plain_told = plain_draw(make(), CONTRACT)
+    assert abs(image - plain).max() < SAME
+    assert (told == plain_told).all()
+
+
+@needs_compiler
+def test_a_capture_of_one_frame_is_drawn_too() -> None:
+    contract = replace(CONTRACT, capture_s=4096 / 20e6)
+    iq = noise(contract.capture_samples)
+    assert abs(draw(iq, contract, np, emulated("front_end.cu"))[0] - plain_draw(iq, contract)[0]).max() < SAME
+
+
+@needs_compiler
+def test_silence_and_what_is_no_number_are_told() -> None:
+    assert draw(np.zeros(N, np.complex64), CONTRACT, np, emulated("front_end.cu"))[1].tolist() == [0, 0]
+    broken = noise(N)
+    broken[5000] = np.nan
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(draw(broken, CONTRACT, np, emulated("front_end.cu"))[1][0])
+
+
+# regions
+
+
+def keyed() -> np.ndarray:
+    return with_boxes([*((100 + 20 * k, 300, 108 + 20 * k, 310) for k in range(20)), (600, 600, 640, 700)])
+
+
+def crowded() -> np.ndarray:
+    rng = np.random.default_rng(7)
+    corners = rng.integers(0, 990, (300, 2))
+    sides = rng.integers(2, 120, (300, 2)) // rng.integers(1, 20, (300, 2)) + 1
+    boxes = np.concatenate([corners, np.minimum(corners + sides, 1024)], axis=1)
+    return with_boxes([tuple(box) for box in boxes.tolist()], 18.0)
+
+
+IMAGES = {
+    "noise": lambda: noisy(3),
+    "one of each shape": lambda: with_boxes([(300, 100, 302, 900), (100, 500, 900, 503), (400, 400, 460, 470)]),
+    "keyed": keyed,
+    "crowded": crowded,
+    "nearly full": lambda: with_boxes([(20, 40, 1000, 980)], 40.0),
+    "to the edges": lambda: with_boxes([(0, 0, 50, 50), (1000, 0, 1024, 1024), (0, 1020, 1024, 1024)]),
+    "black": lambda: np.zeros((1024, 1024), np.float32),
+    "white": lambda: np.ones((1024, 1024), np.float32),
+    "stripes": lambda: np.tile(np.float32([0, 1]), (1024, 512)),
+    "steps of one pixel": lambda: np.eye(1024, dtype=np.float32),
 }
-extern "C" void run_pixels(const float* decibel, const float* top_db, const float* row_weight, const int* low,
-                           const int* high, const float* frame_weight, float* image, int size, float per_db)
-{
-    launch({(size + THREADS - 1) / THREADS, size}, THREADS,
-           [=] { pixels(decibel, top_db, row_weight, low, high, frame_weight, image, size, per_db); });
-}
-"""
-MAIN = r"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_kernels_find_the_regions_that_numpy_finds_to_the_box(name: str) -> None:
+    image = IMAGES[name]()
+    found = on_gpu.regions(image, np, emulated("regions.cu"))
+    assert np.array_equal(found, regions(image))
+
+
+# what the text does besides
+
+MAINS = {
+    "front_end.cu": r"""
 int main()
 {
     const int frames = 3, n_fft = 1000, kept = 300, size = 150;
@@ -45,109 +104,86 @@ int main()
     std::vector<float> decibel(frames * kept), peaks(frames), weight(size, 0.5f), top(1, 7.0f), image(size * size);
     for (int k = 0; k < kept; ++k) bins[k] = n_fft - 1 - 3 * k;
     for (int k = 0; k < size; ++k) { low[k] = k * 2 / size; high[k] = low[k] + 1; }
-    run_decibels(frames, spectrum.data(), bins.data(), decibel.data(), peaks.data(), n_fft, kept, 1e-12f);
-    run_pixels(decibel.data(), top.data(), weight.data(), low.data(), high.data(), weight.data(), image.data(), size,
-               1 / 80.0f);
+    run_decibels(frames, 1, THREADS, spectrum.data(), bins.data(), decibel.data(), peaks.data(), n_fft, kept, 1e-12f);
+    run_pixels(1, size, THREADS, decibel.data(), top.data(), weight.data(), low.data(), high.data(), weight.data(),
+               image.data(), size, 1 / 80.0f);
     return peaks[2] == 5.0f && image[size * size - 1] > 0.9f ? 0 : 1;
 }
-"""
+""",
+    "regions.cu": r"""
+int main()
+{
+    const int columns = 16, capacity = 8192, most = 50, words = 4, count = 128, looks_count = 2;
+    std::vector<float> picture(ROWS * columns), levels(1, 0.5f), boxes(most * 4);
+    unsigned state = 1;
+    for (float& pixel : picture) pixel = (state = state * 1664525 + 1013904223) >> 30 ? 0.0f : 1.0f;
+    const Look looks[looks_count] = {{0, columns, 0, 0, 0, 1, 0, 0}, {0, columns, 1, 0, 0, 1, 1, 0}};
+    std::vector<int> counts(looks_count * ROWS), ends(counts), nodes(looks_count * capacity * 6);
+    std::vector<int> sums((ROWS + 1) * (ROWS + 1));
+    std::vector<long long> keys(looks_count * capacity);
+    std::vector<double> rank(keys.size());
+    std::vector<unsigned> bits(count * words);
+    run_count_runs(8, looks_count, 128, picture.data(), levels.data(), looks, counts.data());
+    for (int look = 0; look < looks_count; ++look)
+        for (int row = 0, total = 0; row < ROWS; ++row) {
+            total += counts[look * ROWS + row];
+            ends[look * ROWS + row] = total;
+        }
+    if (ends[ROWS - 1] > capacity || ends[ROWS - 1] < ROWS) return 2;
+    run_write_runs(8, looks_count, 128, picture.data(), levels.data(), looks, ends.data(), nodes.data(), capacity);
+    run_join_runs(8, looks_count, 128, ends.data(), nodes.data(), capacity);
+    run_gather_boxes(64, looks_count, 128, ends.data(), nodes.data(), capacity);
+    run_box_keys(64, looks_count, 128, looks, ends.data(), nodes.data(), keys.data(), capacity, 3);
+    std::sort(keys.begin(), keys.end());
+    run_standing_out(128, 1, 128, keys.data(), sums.data(), rank.data(), (int)keys.size(), 3, 4, 2000);
+    run_alike(1, count, 128, keys.data(), bits.data(), count, words, 0.75);
+    run_keep(1, 1, 128, keys.data(), bits.data(), boxes.data(), count, words, most);
+    return keys[0] != NOTHING && boxes[2] > 0 ? 0 : 1;
+}
+""",
+}
 
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
-
-
-def compiled(folder: Path, text: str, *options: str) -> Path:
-    (folder / "kernels.cpp").write_text(f'#include "{EMULATION}"\n{text}')
-    target = folder / "kernels"
-    command = ["g++", "-std=c++20", "-O1", "-g", *options, "-o", target, folder / "kernels.cpp", "-pthread"]
-    subprocess.run(command, check=True)
-    return target
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("kernels")
-    return ctypes.CDLL(str(compiled(folder, source() + CALLS, "-shared", "-fPIC")))
-
-
-def at(array: np.ndarray) -> Any:
-    assert array.flags.c_contiguous
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def drawn(kernels: Any, iq: np.ndarray, contract: Contract) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Decibels, peaks and image, by the kernels, from NumPy's FFT."""
-    window, bins = analysis(contract, np)
-    segments = np.lib.stride_tricks.sliding_window_view(iq, contract.n_fft)[:: contract.hop]
-    spectrum = np.fft.fft(segments * window).astype(np.complex64)
-    frames, size = len(spectrum), contract.image_size
-    decibel, peaks = np.zeros((frames, len(bins)), np.float32), np.zeros(frames, np.float32)
-    kernels.run_decibels(
-        frames, at(spectrum), at(bins), at(decibel), at(peaks), contract.n_fft, len(bins),
-        ctypes.c_float(contract.power_floor),
-    )  # fmt: skip
-    top_db = np.array([10 * np.log10(float(peaks.max()) + contract.power_floor)], np.float32)
-    image = np.zeros((size, size), np.float32)
-    taps = [np.ascontiguousarray(part) for part in resize_taps(contract, frames, np)]
-    kernels.run_pixels(at(decibel), at(top_db), *map(at, taps), at(image), size, ctypes.c_float(1 / contract.range_db))
-    return decibel, peaks, image
+def ran(folder: Path, text: str, sanitizer: str) -> subprocess.CompletedProcess[str]:
+    program = compiled(folder, f"#include <algorithm>\n{text}", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    return subprocess.run(["setarch", "-R", program], capture_output=True, text=True)
 
 
 @needs_compiler
-@pytest.mark.parametrize("make", [lambda: burst(3e6, 0.0005, 0.0015, CONTRACT), lambda: noise(N)])
-def test_the_kernels_draw_what_numpy_draws(kernels: Any, make: Any) -> None:
-    iq = make()
-    decibel, peaks, image = drawn(kernels, iq, CONTRACT)
-    plain = levels(iq, CONTRACT)
-    assert np.isclose(peaks.max(), plain.peak, rtol=1e-5)
-    assert abs(decibel - plain.decibel)[plain.decibel > decibel.max() - 80].max() < 0.01
-    assert abs(image - spectrogram(iq, CONTRACT)).max() < SAME
-
-
-@needs_compiler
-def test_a_capture_of_one_frame_is_drawn_too(kernels: Any) -> None:
-    contract = replace(CONTRACT, capture_s=4096 / 20e6)
-    iq = noise(contract.capture_samples)
-    assert abs(drawn(kernels, iq, contract)[2] - spectrogram(iq, contract)).max() < SAME
-
-
-@needs_compiler
-def test_silence_and_what_is_no_number_come_out_as_in_numpy(kernels: Any) -> None:
-    silent = np.zeros(CONTRACT.capture_samples, np.complex64)
-    assert (drawn(kernels, silent, CONTRACT)[2] == spectrogram(silent, CONTRACT)).all()
-    broken = noise(CONTRACT.capture_samples)
-    broken[5000] = np.nan
-    peaks = drawn(kernels, broken, CONTRACT)[1]
-    assert np.isnan(peaks).any() and np.isfinite(peaks).any()
-
-
-def test_a_block_has_as_many_threads_as_the_source_says() -> None:
-    assert f"#define THREADS {THREADS} " in source()
-
-
-@needs_compiler
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
-def test_no_race_and_nothing_out_of_bounds(tmp_path: Path, sanitizer: str) -> None:
-    program = compiled(tmp_path, source() + CALLS + MAIN, f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
-    done = subprocess.run(["setarch", "-R", program], capture_output=True, text=True)
+def test_no_race_and_nothing_out_of_bounds(tmp_path: Path, name: str, sanitizer: str) -> None:
+    done = ran(tmp_path, with_calls(name) + MAINS[name], sanitizer)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 @needs_compiler
-def test_the_sanitizer_would_see_a_race(tmp_path: Path) -> None:
-    text = source().replace("        __syncthreads();\n", "")
-    program = compiled(tmp_path, text + CALLS + MAIN, "-fsanitize=thread")
-    done = subprocess.run(["setarch", "-R", program], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("name", "broken", "by"),
+    [
+        ("front_end.cu", "        __syncthreads();\n", ""),
+        ("regions.cu", "atomicMin(nodes + (size_t)high * 6, low)", "nodes[(size_t)high * 6] = low"),
+    ],
+)
+def test_the_sanitizer_would_see_a_race(tmp_path: Path, name: str, broken: str, by: str) -> None:
+    assert broken in source(name)
+    done = ran(tmp_path, with_calls(name, source(name).replace(broken, by)) + MAINS[name], "thread")
     assert "data race" in done.stderr
 
 
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_kernels_compile_and_keep_to_their_registers(architecture: str) -> None:
+def test_the_kernels_compile_and_keep_to_their_registers(architecture: str, name: str) -> None:
     from cupy_backends.cuda.libs import nvrtc
 
-    program = nvrtc.createProgram(source(), "front_end.cu", (), ())
-    nvrtc.compileProgram(program, ("--std=c++17", f"-arch={architecture}", "--ptxas-options=-v"))
+    program = nvrtc.createProgram(source(name), name, (), ())
+    nvrtc.compileProgram(program, (*OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"))
     assert len(nvrtc.getCUBIN(program)) > 1000
     told = nvrtc.getProgramLog(program)
     nvrtc.destroyProgram(program)
-    assert told.count("0 bytes spill stores, 0 bytes spill loads") == 2, told
+    assert told.count("0 bytes spill stores, 0 bytes spill loads") == len(SOURCES[name]), told
+
+
+def test_a_block_has_as_many_threads_as_the_sources_say() -> None:
+    assert f"#define THREADS {front_end.THREADS} " in source("front_end.cu")
+    assert "dropped[128]" in source("regions.cu") and on_gpu.WORDS <= 128

@@ -1,0 +1,70 @@
+"""The kernels' text compiled as C++ (emulation.h), called as a GPU's launches would be, on NumPy's arrays."""
+
+import ctypes
+import re
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.kernels import SOURCES, source
+
+EMULATION = Path(__file__).parent / "emulation.h"
+TOGETHER = ("decibels", "keep")  # whose threads wait for each other
+SCALARS = {np.int32: ctypes.c_int, np.float32: ctypes.c_float, np.float64: ctypes.c_double}
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
+
+
+def with_calls(name: str, text: str | None = None) -> str:
+    """A source and, for each kernel, `run_KERNEL(grid x, grid y, threads, ...)`."""
+    text = source(name) if text is None else text
+    calls = []
+    for kernel in SOURCES[name]:
+        found = re.search(rf"void {kernel}\((.*?)\)\s*\{{", text, re.DOTALL)
+        assert found, kernel
+        taken = re.sub(r"//.*|/\*.*?\*/", "", found[1])
+        given = ", ".join(re.split(r"[\s*]+", part.strip())[-1] for part in taken.split(","))
+        way = "launch" if kernel in TOGETHER else "launch_apart"
+        calls.append(
+            f'extern "C" void run_{kernel}(int x, int y, int threads, {taken}) '
+            f"{{ {way}({{x, y}}, threads, [=] {{ {kernel}({given}); }}); }}"
+        )
+    return "\n".join([text, *calls])
+
+
+def compiled(folder: Path, text: str, *options: str) -> Path:
+    (folder / "kernels.cpp").write_text(f'#include "{EMULATION}"\n{text}')
+    target = folder / "kernels"
+    command = ["g++", "-std=c++20", "-O2", "-g", *options, "-o", target, folder / "kernels.cpp", "-pthread"]
+    subprocess.run(command, check=True)
+    return target
+
+
+@lru_cache(maxsize=4)
+def emulated(name: str) -> "Emulated":
+    """Of a source, compiled once."""
+    with TemporaryDirectory() as folder:
+        return Emulated(Path(folder), name)
+
+
+class Emulated:
+    """Launches kernels of a source on the CPU."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.library = ctypes.CDLL(str(compiled(folder, with_calls(name), "-shared", "-fPIC")))
+
+    def __call__(self, kernel: str, grid: tuple[int, int], threads: int, *arguments: Any) -> None:
+        self.library[f"run_{kernel}"](*grid, threads, *map(_passed, arguments))
+
+
+def _passed(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        assert value.flags.c_contiguous, "a kernel takes arrays in order only"
+        return ctypes.c_void_p(value.ctypes.data)
+    return SCALARS[type(value)](value)
