@@ -21,7 +21,7 @@ WORDS: Final = -(-plain.MOST_CANDIDATES // WORD)
 Launch = Callable[..., None]  # kernel's name, grid (x, y), threads of a block, arguments
 
 
-def _looks() -> np.ndarray:
+def looks_of_an_image() -> np.ndarray:
     """int32[looks, 8]: where a picture begins, its columns, the gap, the level, the look with the same level and no
     gap, image pixels of a column, whether its rows are the image's columns, and a filler."""
     found: list[list[int]] = []
@@ -47,7 +47,7 @@ VIEWS: Final = (  # as in `engine.regions.regions`
 @lru_cache(maxsize=4)
 def _constants(xp: Any) -> tuple[Any, Any, Any]:
     """The looks, for each the one without gaps, and for each view float64[levels], what these lie above a floor."""
-    looks = _looks()
+    looks = looks_of_an_image()
     above = [np.array([*levels_db, *plain.DEEP_LEVELS_DB]) for levels_db, *_ in VIEWS]
     return xp.asarray(looks), xp.asarray(looks[:, 4].astype(np.int64)), tuple(xp.asarray(part) for part in above)
 
