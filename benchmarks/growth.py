@@ -6,8 +6,10 @@
 - sample rate: 2 to 100 MS/s, the front end on 200 ms of samples
 - input size: the trunk at other sizes than the release's, with its weights
 - cores: all of it on one core and on all
-- floor: multiply-adds of the trunk (counted in its graph) at the rate of a large matrix product in NumPy, bytes that
-  the front end must read and write at the rate of a copy of 256 MB; both measured in the same run
+- floor: multiply-adds of the trunk (counted in its graph) at the rate of a large matrix product in float32, NumPy's or
+  torch's, whichever is faster; bytes that the front end must read and write at the rate of a copy of 256 MB; both
+  measured in the same run
+- beside the front end, the usual way to the same image: torch.stft, decibels, resize
 """
 
 import argparse
@@ -28,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.bench import captures, opened, with_heads
+from benchmarks.peers import image_of
 from engine.contract import WIDEBAND
 from engine.device import cores, describe_cpu, open_device
 from engine.engine import Engine
@@ -111,7 +114,7 @@ def _streamed_ms(engine: Engine, iq: np.ndarray) -> float:
 def _machine(median_ms: Callable[[Callable[[], object]], float]) -> dict[str, Any]:
     matrix = np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32)
     source, target = np.zeros(COPY_BYTES, np.uint8), np.zeros(COPY_BYTES, np.uint8)
-    product_ms = median_ms(lambda: matrix @ matrix)
+    product_ms = min(median_ms(lambda: matrix @ matrix), median_ms(partial(torch.mm, *[torch.from_numpy(matrix)] * 2)))
     copy_ms = median_ms(lambda: np.copyto(target, source))
     return {
         "cpu": describe_cpu(),
@@ -127,7 +130,13 @@ def _front_end(rate_mhz: int, machine: dict[str, Any], median_ms: Callable[..., 
     device = open_device("cpu")
     found = median_ms(lambda: to_image(levels(iq, contract, np, device.spread), contract, np, device.spread))
     moved = iq.nbytes + 2 * 4 * contract.frames * 2 * contract.image_size + 4 * contract.image_size**2
-    return {"ms": found, "floor_ms": round(moved / machine["giga_bytes_per_s"] / 1e6, 2)}
+    usual = median_ms(lambda: image_of(iq, contract))
+    return {
+        "ms": found,
+        "torch_ms": usual,
+        "share_of_torch": round(found / usual, 2),
+        "floor_ms": round(moved / machine["giga_bytes_per_s"] / 1e6, 2),
+    }
 
 
 def _trunk(

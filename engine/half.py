@@ -1,6 +1,6 @@
 """The trunk in 16 bits, for GPUs: weights and maps are halves, what comes before and after stays in float32.
 
-Made from the graph in float32 when it is loaded, in a second, and not kept in a release, where it would weigh 23 MB.
+Made from the graph in float32 when it is loaded, and not kept in a release, where it would weigh 23 MB.
 Its casts stand in the graph: a strongly typed runtime computes in the types it reads there.
 """
 
