@@ -21,8 +21,8 @@ from rich.table import Table
 
 from engine.contract import IMAGE_SIZE, Contract
 from engine.heads import COMPACT, FUSED, PROPOSALS, VECTOR, fused_shape
-from engine.kernels.regions import looks_of_an_image
-from engine.regions import MOST_CANDIDATES, MOST_RUNS
+from engine.kernels.regions import PASSES, TABLE_BITS, looks_of_an_image
+from engine.regions import MOST_CANDIDATES
 from engine.registry import Release, Store
 from engine.snapshot import capacity_for
 from network.shared import FINE, FINE_POOLS, GEOMETRY, POOL, SAMPLING, WIDE
@@ -115,14 +115,14 @@ def _trunk(graph: bytes) -> Stage:
 
 
 def _regions() -> list[Stage]:
-    """Every look reads its picture twice, to count runs and to write them, and most of its nodes stay empty; keys and
-    ranks are sorted whole, eight bytes a node: radix sorts go over them once for each of their bytes."""
+    """Every look reads its picture twice, to count runs and to write them. The table of boxes is emptied, ranked, and
+    gone over once for each digit of the last box that is wanted, and once more for those before it."""
     looks, size = looks_of_an_image(), IMAGE_SIZE
-    pixels, nodes = int(looks[:, 1].sum()) * size, len(looks) * MOST_RUNS
+    pixels = int(looks[:, 1].sum()) * size
     words = -(-MOST_CANDIDATES // 32)
     return [
-        Stage("regions: levels, patches", 8 * pixels, (2 * 4 * pixels + 8 * nodes) / 1e6),
-        Stage("regions: two sorts", 0, nodes * (8 * 2 * 8 + 8 * 2 * 16) / 1e6),
+        Stage("regions: levels, patches", 8 * pixels, 2 * 4 * pixels / 1e6),
+        Stage("regions: the best", 0, (1 << TABLE_BITS) * (8 + 8 + 4 + (PASSES + 1) * (8 + 4)) / 1e6),
         Stage("regions: overlaps", 20 * 32 * words * MOST_CANDIDATES, 4 * words * MOST_CANDIDATES / 1e6),
     ]
 

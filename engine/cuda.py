@@ -8,8 +8,9 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -24,7 +25,6 @@ from .kernels.regions import regions
 T = TypeVar("T")
 
 DRIVER: Final = "libcuda.so.1"
-FFT_PLANS: Final = 4  # kept: captures have one length for each contract
 RESIDENT: Final = 64  # mappings: the stack of compact heads, and what full heads are fed
 INSTALL: Final = "pip install 'hydra-rf[gpu]'"
 
@@ -68,13 +68,15 @@ class Cuda:
         self._replays: dict[str, _Replay] = {}
         self._capture = threading.Lock()
         cupy.cuda.Device(number).use()
-        cupy.fft.config.get_plan_cache().set_size(FFT_PLANS)
+        self._plans: dict[tuple[int, ...], Any] = {}
         try:
+            self._plan_of = import_module("cupyx.scipy.fft").get_fft_plan
             cupy.fft.fft(cupy.zeros(8, cupy.complex64))  # finds out whether what CuPy loads is here
         except Exception as error:  # CuPy has no common error type for it
             raise UnavailableError(f"device {self.name!r} does not compute ({error}): {INSTALL}") from error
         self._kernels = Kernels(cupy)
-        self._aside = cupy.cuda.Stream(non_blocking=True)
+        self._aside = cupy.cuda.Stream(non_blocking=True)  # where steps are captured
+        self._weights = cupy.cuda.Stream(non_blocking=True)
 
     def describe(self) -> str:
         """Name and compute capability, for reports and keys."""
@@ -82,7 +84,15 @@ class Cuda:
         return f"{about['name'].decode()}, sm_{about['major']}{about['minor']}"
 
     def draw(self, samples: Any, contract: Contract) -> tuple[Any, Any]:
-        return draw(samples, contract, self.xp, self._kernels)
+        return draw(samples, contract, self.xp, self._kernels, self._fft)
+
+    def _fft(self, rows: Any) -> Any:
+        """Plans are kept here, one for each length of capture: CuPy's own cache lets go of them with its thread, and a
+        captured graph would go on using their memory."""
+        if rows.shape not in self._plans:
+            self._plans[rows.shape] = self._plan_of(rows, axes=1)
+        with self._plans[rows.shape]:
+            return self.xp.fft.fft(rows)
 
     def regions(self, image: Any) -> Any:
         return regions(image, self.xp, self._kernels)
@@ -111,9 +121,9 @@ class Cuda:
     def resident(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
         key = id(arrays)
         if key not in self._resident:
-            with self.guarded(), self._aside:
+            with self.guarded(), self._weights as stream:
                 placed = {name: self.xp.asarray(np.ascontiguousarray(array)) for name, array in arrays.items()}
-                self._aside.synchronize()
+                stream.synchronize()
             self._resident[key] = (arrays, placed)  # the mapping is kept, so that its id is nobody else's
             while len(self._resident) > RESIDENT:
                 self._resident.popitem(last=False)
@@ -163,18 +173,24 @@ class Cuda:
             self._staged[stream, name] = found
         return found
 
+    def _start_over(self) -> None:
+        """After an error: what is under way ends, what was captured goes, memory is given back."""
+        self._replays.clear()
+        with suppress(self.xp.cuda.runtime.CUDARuntimeError):
+            self.xp.cuda.runtime.deviceSynchronize()
+        self.xp.get_default_memory_pool().free_all_blocks()
+
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Errors of CUDA as errors of ours. Memory that ran out is given back, so that the next frame has a chance."""
+        """Errors of CUDA as errors of ours, after which the next frame has a chance."""
         cuda = self.xp.cuda
         try:
             yield
         except cuda.memory.OutOfMemoryError as error:
-            self._replays.clear()
-            self.xp.get_default_memory_pool().free_all_blocks()
+            self._start_over()
             raise DeviceError(f"{self.name}: out of memory ({error}); close what else uses the GPU") from error
         except cuda.runtime.CUDARuntimeError as error:
-            self._replays.clear()
+            self._start_over()
             raise DeviceError(f"{self.name}: {error}; if it comes again, start a new process") from error
 
 

@@ -27,6 +27,7 @@ LARGE_PX: Final = 2000  # pixels from which on size no longer counts
 SIDE_BITS: Final = 11  # of a coordinate, 0 to 1024
 QUANTILES: Final = (0.25, 0.02)  # of the pixels that show anything; the second for images that a signal nearly fills
 MOST_DB: Final = 1e6  # more than any pixel shows
+SHOWS_DB: Final = 0.5  # a pixel with more shows something
 LEAST_SHOWN: Final = 0.02  # of the pixels, else there is no floor
 DEEP_LEVELS_DB: Final = (8.0, 15.0)  # above the second
 POOLED: Final = 4  # pixels averaged along a patch's longer side
@@ -68,7 +69,7 @@ def _once(boxes: np.ndarray) -> np.ndarray:
 
 
 def _standing_out(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """float64[N]: how much brighter boxes int64[N, 4] are than the ring around them, more for larger ones. A piece of a
+    """float32[N]: how much brighter boxes int64[N, 4] are than the ring around them, more for larger ones. A piece of a
     bright signal lies among its like, however bright it is."""
     size = level_db.shape[0]
     sums = np.zeros((size + 1, size + 1), np.int32)  # of tenths of a decibel above and left of every corner
@@ -86,7 +87,7 @@ def _standing_out(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     around, wider = total(np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1).clip(0, size))
     contrast = inside / area - (around - inside) / np.maximum(wider - area, 1)
     weighed: np.ndarray = contrast.clip(0) * np.sqrt(np.minimum(area, LARGE_PX))
-    return weighed
+    return weighed.astype(np.float32)
 
 
 def pooled(level_db: Array, xp: Any = np) -> Array:
@@ -117,7 +118,7 @@ def floors(picture: Array, xp: Any = np) -> Array:
     """float64[2]: what lies beneath the signals, and beneath one that fills nearly all, in dB; zeros where hardly
     anything is shown. Nothing here waits for a device."""
     some = picture.ravel()[::SAMPLED]
-    shown = some > 0.5
+    shown = some > SHOWS_DB
     count = shown.sum()
     ordered = xp.sort(xp.where(shown, some, xp.float32(MOST_DB))).astype(xp.float64)
     place = xp.asarray(QUANTILES) * xp.maximum(count - 1, 0)

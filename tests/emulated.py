@@ -15,7 +15,7 @@ import pytest
 from engine.kernels import SOURCES, source
 
 EMULATION = Path(__file__).parent / "emulation.h"
-TOGETHER = ("decibels", "keep")  # whose threads wait for each other
+TOGETHER = ("decibels", "quantiles", "choose", "keep")  # whose threads wait for each other
 SCALARS = {np.int32: ctypes.c_int, np.float32: ctypes.c_float, np.float64: ctypes.c_double}
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")

@@ -20,6 +20,12 @@ static std::barrier<>* together;
 
 inline int atomicAdd(int* at, int value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 
+inline unsigned long long atomicCAS(unsigned long long* at, unsigned long long before, unsigned long long after)
+{
+    __atomic_compare_exchange_n(at, &before, after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return before;
+}
+
 template <class Better>
 int replaced(int* at, int value, Better better)
 {

@@ -133,17 +133,17 @@ def fake_cupy() -> Any:
     module.RawModule = RawModule
     names = (
         "float32", "float64", "complex64", "int32", "int64", "uint32", "maximum", "minimum", "clip", "log", "log10",
-        "concatenate", "cumsum", "sort", "argsort", "where", "broadcast_to",
+        "concatenate", "cumsum", "where", "floor",
     )  # fmt: skip
     for name in names:
         setattr(module, name, getattr(np, name))
-    module.asarray, module.zeros, module.empty = (checked(f) for f in (np.asarray, np.zeros, np.empty))
+    module.asarray, module.zeros, module.empty, module.full = (
+        checked(function) for function in (np.asarray, np.zeros, np.empty, np.full)
+    )
     module.stack = lambda arrays: fake(np.stack(arrays))
     module.ascontiguousarray = lambda array: fake(np.ascontiguousarray(array))
     module.lib = np.lib
-    module.fft = SimpleNamespace(
-        fft=np.fft.fft, config=SimpleNamespace(get_plan_cache=lambda: SimpleNamespace(set_size=lambda size: None))
-    )
+    module.fft = SimpleNamespace(fft=np.fft.fft)
     module.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=free_all_blocks)
     about = {"name": b"Fake", "major": 8, "minor": 6}
     module.cuda = SimpleNamespace(
@@ -160,6 +160,7 @@ def fake_cupy() -> Any:
             streamCaptureModeRelaxed=2,
             getDeviceProperties=lambda number: about,
             driverGetVersion=lambda: 13000,
+            deviceSynchronize=lambda: None,
         ),
     )
     return module

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,8 @@ def test_auto_on_a_gpu_is_the_first_runtime_installed_in_16_bits(monkeypatch: py
 def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module = fake_cupy()
     monkeypatch.setitem(sys.modules, "cupy", module)
+    plans = SimpleNamespace(get_fft_plan=lambda rows, axes: nullcontext())
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.fft", plans)
     monkeypatch.setattr("engine.cuda.missing", lambda number: None)
     yield module
 

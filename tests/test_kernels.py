@@ -62,12 +62,19 @@ def keyed() -> np.ndarray:
     return with_boxes([*((100 + 20 * k, 300, 108 + 20 * k, 310) for k in range(20)), (600, 600, 640, 700)])
 
 
-def crowded() -> np.ndarray:
-    rng = np.random.default_rng(7)
-    corners = rng.integers(0, 990, (300, 2))
-    sides = rng.integers(2, 120, (300, 2)) // rng.integers(1, 20, (300, 2)) + 1
+def crowded(count: int = 300, seed: int = 7) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(0, 990, (count, 2))
+    sides = rng.integers(2, 120, (count, 2)) // rng.integers(1, 20, (count, 2)) + 1
     boxes = np.concatenate([corners, np.minimum(corners + sides, 1024)], axis=1)
     return with_boxes([tuple(box) for box in boxes.tolist()], 18.0)
+
+
+def dotted() -> np.ndarray:
+    """Thousands of equal patches: more than are looked at, all of one rank."""
+    image = np.full((1024, 1024), 0.1, np.float32)
+    image[5::12, 5::12] = image[6::12, 5::12] = image[5::12, 6::12] = 0.6
+    return image
 
 
 IMAGES = {
@@ -75,6 +82,8 @@ IMAGES = {
     "one of each shape": lambda: with_boxes([(300, 100, 302, 900), (100, 500, 900, 503), (400, 400, 460, 470)]),
     "keyed": keyed,
     "crowded": crowded,
+    "more candidates than are looked at": lambda: crowded(4000, 8),
+    "thousands of equal rank": dotted,
     "nearly full": lambda: with_boxes([(20, 40, 1000, 980)], 40.0),
     "to the edges": lambda: with_boxes([(0, 0, 50, 50), (1000, 0, 1024, 1024), (0, 1020, 1024, 1024)]),
     "black": lambda: np.zeros((1024, 1024), np.float32),
@@ -113,39 +122,47 @@ int main()
     "regions.cu": r"""
 int main()
 {
-    const int columns = 16, capacity = 8192, most = 50, words = 4, count = 128, looks_count = 2;
-    std::vector<float> picture(ROWS * columns), levels(1, 0.5f), boxes(most * 4);
+    const int columns = 16, capacity = 8192, most = 50, words = 4, count = 128, looks_count = 2, bits = 12;
+    std::vector<float> picture(ROWS * columns), boxes(most * 4), found(4), levels(1);
     unsigned state = 1;
-    for (float& pixel : picture) pixel = (state = state * 1664525 + 1013904223) >> 30 ? 0.0f : 1.0f;
+    for (float& pixel : picture) pixel = (state = state * 1664525 + 1013904223) >> 30 ? 0.6f : 1.0f;
     const Look looks[looks_count] = {{0, columns, 0, 0, 0, 1, 0, 0}, {0, columns, 1, 0, 0, 1, 1, 0}};
-    std::vector<int> counts(looks_count * ROWS), ends(counts), nodes(looks_count * capacity * 6);
-    std::vector<int> sums((ROWS + 1) * (ROWS + 1));
-    std::vector<long long> keys(looks_count * capacity);
-    std::vector<double> rank(keys.size());
-    std::vector<unsigned> bits(count * words);
+    const int first = 0;
+    const double shares[2] = {0.25, 0.02};
+    std::vector<int> counts(looks_count * ROWS), ends(counts), nodes(looks_count * capacity * 6), shown(1);
+    std::vector<int> sums((ROWS + 1) * (ROWS + 1)), bins(7 * 2048), taken(1);
+    std::vector<unsigned long long> table(1 << bits, NOTHING), keys(count), best(count, NOTHING);
+    std::vector<unsigned> codes(table.size()), best_codes(count), similar(count * words);
+    Last last = {0, 0, count - 1};
+    run_quantiles(4, 1, 256, picture.data(), looks, &first, shares, found.data(), shown.data(), 7, 0.5f);
+    levels[0] = found[0] + 0.2f;
     run_count_runs(8, looks_count, 128, picture.data(), levels.data(), looks, counts.data());
     for (int look = 0; look < looks_count; ++look)
-        for (int row = 0, total = 0; row < ROWS; ++row) {
-            total += counts[look * ROWS + row];
-            ends[look * ROWS + row] = total;
-        }
+        for (int row = 0, total = 0; row < ROWS; ++row) ends[look * ROWS + row] = total += counts[look * ROWS + row];
     if (ends[ROWS - 1] > capacity || ends[ROWS - 1] < ROWS) return 2;
     run_write_runs(8, looks_count, 128, picture.data(), levels.data(), looks, ends.data(), nodes.data(), capacity);
     run_join_runs(8, looks_count, 128, ends.data(), nodes.data(), capacity);
     run_gather_boxes(64, looks_count, 128, ends.data(), nodes.data(), capacity);
-    run_box_keys(64, looks_count, 128, looks, ends.data(), nodes.data(), keys.data(), capacity, 3);
-    std::sort(keys.begin(), keys.end());
-    run_standing_out(128, 1, 128, keys.data(), sums.data(), rank.data(), (int)keys.size(), 3, 4, 2000);
-    run_alike(1, count, 128, keys.data(), bits.data(), count, words, 0.75);
-    run_keep(1, 1, 128, keys.data(), bits.data(), boxes.data(), count, words, most);
-    return keys[0] != NOTHING && boxes[2] > 0 ? 0 : 1;
+    run_insert_boxes(64, looks_count, 128, looks, ends.data(), nodes.data(), table.data(), capacity, 3, bits);
+    for (int place = 0; place < (int)sums.size(); ++place) sums[place] = place * 3 % 1000;
+    run_standing_out(32, 1, 128, table.data(), sums.data(), codes.data(), (int)table.size(), 3, 4, 2000);
+    for (int pass = 0; pass < 7; ++pass) {
+        run_histogram(32, 1, 128, table.data(), codes.data(), &last, bins.data(), (int)table.size(), pass);
+        run_choose(1, 1, 256, bins.data(), &last, pass);
+    }
+    run_gather_best(32, 1, 128, table.data(), codes.data(), &last, keys.data(), best_codes.data(), taken.data(),
+                    (int)table.size());
+    run_order_best(1, 1, 128, keys.data(), best_codes.data(), taken.data(), best.data());
+    run_alike(1, count, 128, best.data(), similar.data(), count, words, 0.75);
+    run_keep(1, 1, 128, best.data(), similar.data(), boxes.data(), count, words, most);
+    return taken[0] == count && best[count - 1] != NOTHING && boxes[2] > 0 ? 0 : 1;
 }
 """,
 }
 
 
 def ran(folder: Path, text: str, sanitizer: str) -> subprocess.CompletedProcess[str]:
-    program = compiled(folder, f"#include <algorithm>\n{text}", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    program = compiled(folder, text, f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
     return subprocess.run(["setarch", "-R", program], capture_output=True, text=True)
 
 

@@ -14,7 +14,8 @@ def source(name: str) -> str:
 SOURCES: Final = {
     "front_end.cu": ("decibels", "pixels"),
     "regions.cu": (
-        "count_runs", "write_runs", "join_runs", "gather_boxes", "box_keys", "standing_out", "alike", "keep",
+        "quantiles", "count_runs", "write_runs", "join_runs", "gather_boxes", "insert_boxes", "standing_out",
+        "histogram", "choose", "gather_best", "order_best", "alike", "keep",
     ),
 }  # fmt: skip
 

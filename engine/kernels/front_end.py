@@ -14,14 +14,16 @@ from engine.spectrogram import LOUD, analysis, resize_taps
 THREADS: Final = 256  # of a block, as in the source
 
 
-def draw(samples: Any, contract: Contract, xp: Any, launch: Callable[..., None]) -> tuple[Any, Any]:
-    """As `spectrogram.draw`, on complex64[n]."""
+def draw(
+    samples: Any, contract: Contract, xp: Any, launch: Callable[..., None], fft: Callable[[Any], Any] | None = None
+) -> tuple[Any, Any]:
+    """As `spectrogram.draw`, on complex64[n]. fft: of each row, with a plan that outlives what is captured with it."""
     n_fft, size = contract.n_fft, contract.image_size
     parts = samples.view(xp.float32)
     loudest = xp.maximum(parts.max(), -parts.min())
     window, bins = analysis(contract, xp)
     segments = xp.lib.stride_tricks.sliding_window_view(samples, n_fft)[:: contract.hop]
-    spectrum = xp.fft.fft(segments * (window * (LOUD / xp.maximum(loudest, LOUD))))
+    spectrum = (fft or xp.fft.fft)(segments * (window * (LOUD / xp.maximum(loudest, LOUD))))
     spectrum = spectrum.astype(xp.complex64, copy=False)  # [frames, n_fft]
     frames, kept, floor = len(spectrum), np.int32(len(bins)), np.float32(contract.power_floor)
     decibel, peaks = xp.empty((frames, len(bins)), xp.float32), xp.empty(frames, xp.float32)

@@ -1,7 +1,8 @@
 """Regions of an image on a GPU: what `engine.regions` finds, to the box, by kernels (`regions.cu`) and array functions.
 
-Every array has a fixed size, so the host is asked nothing and all of it can stand in a CUDA graph. Candidates are
-sorted by place before they are ranked, so that the order in which threads come does not matter.
+Every array has a fixed size, so the host is asked nothing and all of it can stand in a CUDA graph; there is no sort in
+it for the same reason. Candidates that stand out equally are ranked by place, so the order in which threads come does
+not matter.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,10 @@ from engine.heads import PROPOSALS
 THREADS: Final = 128
 WORD: Final = 32  # bits
 WORDS: Final = -(-plain.MOST_CANDIDATES // WORD)
+TABLE_BITS: Final = 21  # of a number of places, more than there are nodes
+PASSES: Final = 7  # three digits of a code, four of a key
+DIGITS: Final = 2048
+NOTHING: Final = np.iinfo(np.int64).max
 
 Launch = Callable[..., None]  # kernel's name, grid (x, y), threads of a block, arguments
 
@@ -42,61 +47,89 @@ VIEWS: Final = (  # as in `engine.regions.regions`
     (plain.LEVELS_DB, plain.TIME_GAPS_PX, plain.POOLED, 0),
     (plain.LEVELS_DB, plain.BAND_GAPS_PX, plain.POOLED, 1),
 )
+PIXELS: Final = [-(-(IMAGE_SIZE**2 // scale) // plain.SAMPLED) for *_, scale, _ in VIEWS]  # looked at for floors
 
 
 @lru_cache(maxsize=4)
-def _constants(xp: Any) -> tuple[Any, Any, Any]:
-    """The looks, for each the one without gaps, and for each view float64[levels], what these lie above a floor."""
+def _constants(xp: Any) -> tuple[Any, ...]:
+    """The looks; for each the one without gaps; the first look of each view; the quantiles; for each level what it lies
+    above its floor, and which of the floors that is."""
     looks = looks_of_an_image()
-    above = [np.array([*levels_db, *plain.DEEP_LEVELS_DB]) for levels_db, *_ in VIEWS]
-    return xp.asarray(looks), xp.asarray(looks[:, 4].astype(np.int64)), tuple(xp.asarray(part) for part in above)
+    firsts = [int(np.flatnonzero(looks[:, 0] == offset)[0]) for offset in np.unique(looks[:, 0])]
+    above = [level for levels_db, *_ in VIEWS for level in (*levels_db, *plain.DEEP_LEVELS_DB)]
+    deep = len(plain.DEEP_LEVELS_DB)
+    floor = [2 * v + s for v, (levels_db, *_) in enumerate(VIEWS) for s in [0] * len(levels_db) + [1] * deep]
+    parts = (
+        looks, looks[:, 4].astype(np.int64), np.array(firsts, np.int32), np.array(plain.QUANTILES),
+        np.array(above), np.array(floor),
+    )  # fmt: skip
+    return tuple(xp.asarray(part) for part in parts)
 
 
 def regions(image: Any, xp: Any, launch: Launch) -> Any:
     """float32[PROPOSALS, 4], as `engine.regions.regions` gives it for the same float32[1024, 1024]."""
-    looks, without_gap, above = _constants(xp)
+    looks, without_gap, *_ = _constants(xp)
     level_db = image * xp.float32(RANGE_DB)
-    pictures = [level_db, plain.pooled(level_db, xp), plain.pooled(level_db.T, xp)]
-    levels = xp.concatenate([_levels(p, a, xp) for p, a in zip(pictures, above, strict=True)])
+    pictures = (level_db, plain.pooled(level_db, xp), plain.pooled(level_db.T, xp))
     flat = xp.concatenate([picture.ravel() for picture in pictures])
+    levels = _levels(flat, xp, launch)
 
-    count, capacity = len(looks), plain.MOST_RUNS
-    rows, nodes_grid = (-(-IMAGE_SIZE // THREADS), count), (-(-capacity // THREADS), count)
+    count, capacity = len(looks), np.int32(plain.MOST_RUNS)
+    rows, nodes_grid = (-(-IMAGE_SIZE // THREADS), count), (-(-plain.MOST_RUNS // THREADS), count)
     counts = xp.zeros((count, IMAGE_SIZE), xp.int32)
     launch("count_runs", rows, THREADS, flat, levels, looks, counts)
     ends = xp.cumsum(counts, axis=1, dtype=xp.int32)
-    ends = ends * (ends[without_gap, -1:] <= capacity)  # levels inside the noise are left out
-    nodes = xp.empty((count * capacity, 6), xp.int32)
-    launch("write_runs", rows, THREADS, flat, levels, looks, ends, nodes, np.int32(capacity))
-    launch("join_runs", rows, THREADS, ends, nodes, np.int32(capacity))
-    launch("gather_boxes", nodes_grid, THREADS, ends, nodes, np.int32(capacity))
-    keys = xp.empty(count * capacity, xp.int64)
+    ends = ends * (ends[without_gap, -1:] <= plain.MOST_RUNS)  # levels inside the noise are left out
+    nodes = xp.empty((count * plain.MOST_RUNS, 6), xp.int32)
+    launch("write_runs", rows, THREADS, flat, levels, looks, ends, nodes, capacity)
+    launch("join_runs", rows, THREADS, ends, nodes, capacity)
+    launch("gather_boxes", nodes_grid, THREADS, ends, nodes, capacity)
+    table = xp.full(1 << TABLE_BITS, NOTHING, xp.int64)
     least = np.int32(plain.LEAST_PIXELS)
-    launch("box_keys", nodes_grid, THREADS, looks, ends, nodes, keys, np.int32(capacity), least)
-    return _best(xp.sort(keys), level_db, xp, launch)
+    launch("insert_boxes", nodes_grid, THREADS, looks, ends, nodes, table, capacity, least, np.int32(TABLE_BITS))
+    best = _best(table, level_db, xp, launch)
 
-
-def _best(keys: Any, level_db: Any, xp: Any, launch: Launch) -> Any:
-    """The regions of sorted keys of boxes."""
-    sums = xp.zeros((IMAGE_SIZE + 1, IMAGE_SIZE + 1), xp.int32)
-    tenths = (level_db * 10).astype(xp.int32)
-    sums[1:, 1:] = xp.cumsum(xp.cumsum(tenths, axis=1, dtype=xp.int32), axis=0, dtype=xp.int32)
-    rank = xp.empty(len(keys), xp.float64)
-    ring = (np.int32(plain.RING_PX), np.int32(plain.RING_SHARE), np.int32(plain.LARGE_PX))
-    launch("standing_out", (-(-len(keys) // THREADS), 1), THREADS, keys, sums, rank, np.int32(len(keys)), *ring)
-    order = xp.argsort(rank, kind="stable")[: plain.MOST_CANDIDATES]
-    best = xp.where(rank[order] <= 0, keys[order], xp.int64(np.iinfo(np.int64).max))
-    bits = xp.empty((len(best), WORDS), xp.uint32)
-    most = np.float64(plain.SAME_IOU)
-    launch("alike", (1, len(best)), THREADS, best, bits, np.int32(len(best)), np.int32(WORDS), most)
+    bits = xp.empty((plain.MOST_CANDIDATES, WORDS), xp.uint32)
+    most, words = np.int32(plain.MOST_CANDIDATES), np.int32(WORDS)
+    same = np.float64(plain.SAME_IOU)
+    launch("alike", (1, plain.MOST_CANDIDATES), THREADS, best, bits, most, words, same)
     boxes = xp.zeros((PROPOSALS, 4), xp.float32)
-    launch("keep", (1, 1), THREADS, best, bits, boxes, np.int32(len(best)), np.int32(WORDS), np.int32(PROPOSALS))
+    launch("keep", (1, 1), THREADS, best, bits, boxes, most, words, np.int32(PROPOSALS))
     return boxes
 
 
-def _levels(picture: Any, above: Any, xp: Any) -> Any:
-    """float32[levels]: what pixels are held against, the last few above the deeper floor."""
-    floors = plain.floors(picture, xp)
-    deep = len(plain.DEEP_LEVELS_DB)
-    base = xp.concatenate([xp.broadcast_to(floors[0], (len(above) - deep,)), xp.broadcast_to(floors[1], (deep,))])
-    return (base + above).astype(xp.float32)
+def _levels(flat: Any, xp: Any, launch: Launch) -> Any:
+    """float32[levels]: what pixels are held against; see `engine.regions.floors`."""
+    looks, _, firsts, shares, above, floor = _constants(xp)
+    found, shown = xp.empty((len(VIEWS), 2, 2), xp.float32), xp.empty(len(VIEWS), xp.int32)
+    step, least = np.int32(plain.SAMPLED), np.float32(plain.SHOWS_DB)
+    launch("quantiles", (4 * len(VIEWS), 1), 256, flat, looks, firsts, shares, found, shown, step, least)
+    place = shares * xp.maximum(shown - 1, 0)[:, None]
+    low, high = found[..., 0].astype(xp.float64), found[..., 1].astype(xp.float64)
+    floors = low + (high - low) * (place - xp.floor(place))  # float64[views, 2]
+    pixels = xp.asarray(PIXELS)
+    floors = xp.where((shown > plain.LEAST_SHOWN * pixels)[:, None], floors, 0.0)
+    return (floors.ravel()[floor] + above).astype(xp.float32)
+
+
+def _best(table: Any, level_db: Any, xp: Any, launch: Launch) -> Any:
+    """int64[MOST_CANDIDATES]: keys of the boxes that stand out most, those first; NOTHING where there are fewer."""
+    sums = xp.zeros((IMAGE_SIZE + 1, IMAGE_SIZE + 1), xp.int32)
+    tenths = (level_db * 10).astype(xp.int32)
+    sums[1:, 1:] = xp.cumsum(xp.cumsum(tenths, axis=1, dtype=xp.int32), axis=0, dtype=xp.int32)
+    slots, grid = np.int32(len(table)), (-(-len(table) // THREADS), 1)
+    codes = xp.empty(len(table), xp.uint32)
+    ring = (np.int32(plain.RING_PX), np.int32(plain.RING_SHARE), np.int32(plain.LARGE_PX))
+    launch("standing_out", grid, THREADS, table, sums, codes, slots, *ring)
+    bins = xp.zeros((PASSES, DIGITS), xp.int32)
+    last = xp.zeros(3, xp.int64)
+    last[2] = plain.MOST_CANDIDATES - 1
+    for number in range(PASSES):
+        launch("histogram", grid, THREADS, table, codes, last, bins, slots, np.int32(number))
+        launch("choose", (1, 1), 256, bins, last, np.int32(number))
+    most = plain.MOST_CANDIDATES
+    keys, key_codes, count = xp.empty(most, xp.int64), xp.empty(most, xp.uint32), xp.zeros(1, xp.int32)
+    launch("gather_best", grid, THREADS, table, codes, last, keys, key_codes, count, slots)
+    best = xp.full(most, NOTHING, xp.int64)
+    launch("order_best", (-(-most // THREADS), 1), THREADS, keys, key_codes, count, best)
+    return best
