@@ -1,13 +1,18 @@
 """What several test files need."""
 
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from engine.cuda import missing
+from engine.cuda import Cuda, missing
 from engine.registry import Store
 
+from .fake_gpu import fake_cupy
 from .tiny_store import build_store, copy_store, small_store
 
 
@@ -60,3 +65,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    module = fake_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    plans = SimpleNamespace(get_fft_plan=lambda rows, axes: nullcontext())
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.fft", plans)
+    monkeypatch.setattr("engine.cuda.missing", lambda number: None)
+    yield module
+
+
+@pytest.fixture
+def gpu(cupy: Any) -> Cuda:
+    return Cuda()

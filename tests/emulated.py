@@ -12,30 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.kernels import SOURCES, source
+from engine.kernels import SOURCES
 
 EMULATION = Path(__file__).parent / "emulation.h"
+KERNELS = Path(__file__).parents[1] / "engine" / "kernels"
 TOGETHER = ("decibels", "quantiles", "choose", "keep")  # whose threads wait for each other
 SCALARS = {np.int32: ctypes.c_int, np.float32: ctypes.c_float, np.float64: ctypes.c_double}
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
 
 
-def with_calls(name: str, text: str | None = None) -> str:
-    """A source and, for each kernel, `run_KERNEL(grid x, grid y, threads, ...)`."""
-    text = source(name) if text is None else text
-    calls = []
-    for kernel in SOURCES[name]:
-        found = re.search(rf"void {kernel}\((.*?)\)\s*\{{", text, re.DOTALL)
-        assert found, kernel
-        taken = re.sub(r"//.*|/\*.*?\*/", "", found[1])
-        given = ", ".join(re.split(r"[\s*]+", part.strip())[-1] for part in taken.split(","))
-        way = "launch" if kernel in TOGETHER else "launch_apart"
-        calls.append(
-            f'extern "C" void run_{kernel}(int x, int y, int threads, {taken}) '
-            f"{{ {way}({{x, y}}, threads, [=] {{ {kernel}({given}); }}); }}"
-        )
-    return "\n".join([text, *calls])
+def with_calls(*names: str) -> str:
+    """Sources and, for each kernel of theirs, `run_KERNEL(grid x, grid y, threads, ...)`."""
+    shared, parts = (KERNELS / "common.cuh").read_text(), [(KERNELS / name).read_text() for name in names]
+    return "\n".join([shared, *parts, *(_call(k, "".join(parts)) for name in names for k in SOURCES[name])])
+
+
+def _call(kernel: str, text: str) -> str:
+    found = re.search(rf"void {kernel}\((.*?)\)\s*\{{", text, re.DOTALL)
+    assert found, kernel
+    taken = re.sub(r"//.*|/\*.*?\*/", "", found[1])
+    given = ", ".join(re.split(r"[\s*]+", part.strip())[-1] for part in taken.split(","))
+    way = "launch" if kernel in TOGETHER else "launch_apart"
+    return (
+        f'extern "C" void run_{kernel}(int x, int y, int threads, {taken}) '
+        f"{{ {way}({{x, y}}, threads, [=] {{ {kernel}({given}); }}); }}"
+    )
 
 
 def compiled(folder: Path, text: str, *options: str) -> Path:
@@ -46,21 +48,16 @@ def compiled(folder: Path, text: str, *options: str) -> Path:
     return target
 
 
-@lru_cache(maxsize=4)
-def emulated(name: str) -> "Emulated":
-    """Of a source, compiled once."""
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    """All kernels, compiled once."""
     with TemporaryDirectory() as folder:
-        return Emulated(Path(folder), name)
+        return ctypes.CDLL(str(compiled(Path(folder), with_calls(*SOURCES), "-shared", "-fPIC")))
 
 
-class Emulated:
-    """Launches kernels of a source on the CPU."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.library = ctypes.CDLL(str(compiled(folder, with_calls(name), "-shared", "-fPIC")))
-
-    def __call__(self, kernel: str, grid: tuple[int, int], threads: int, *arguments: Any) -> None:
-        self.library[f"run_{kernel}"](*grid, threads, *map(_passed, arguments))
+def on_cpu(kernel: str, grid: tuple[int, int], threads: int, *arguments: Any) -> None:
+    """A launch, as `engine.kernels.Kernels` does it on a GPU."""
+    _library()[f"run_{kernel}"](*grid, threads, *map(_passed, arguments))
 
 
 def _passed(value: Any) -> Any:

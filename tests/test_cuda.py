@@ -2,10 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,18 +13,15 @@ from engine.choice import chosen
 from engine.cuda import Cuda, missing
 from engine.device import open_device
 from engine.engine import Engine
-from engine.errors import DeviceError, GraphError, UnavailableError
+from engine.errors import DeviceError, UnavailableError
 from engine.heads import Head
 from engine.pipeline import Frame, Network, Slot, find, front_end
-from engine.sessions import trt as trt_sessions
 from engine.sessions.open import open_session
-from engine.sessions.plans import PlanCache
 from engine.sessions.scripted import ScriptedSession
-from engine.sessions.trt import TrtSession
 from engine.snapshot import Snapshot
 from engine.spectrogram import spectrogram
 
-from .fake_gpu import CudaFailure, FakeStream, FakeTrt, OutOfMemory, fake, fake_cupy
+from .fake_gpu import CudaFailure, FakeStream, OutOfMemory, fake
 from .scripted import SHORT, burst
 from .toy_store import add_head, toy_store
 
@@ -102,21 +96,6 @@ def test_auto_on_a_gpu_is_the_first_runtime_installed_in_16_bits(monkeypatch: py
 
 
 # around a GPU
-
-
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    module = fake_cupy()
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    plans = SimpleNamespace(get_fft_plan=lambda rows, axes: nullcontext())
-    monkeypatch.setitem(sys.modules, "cupyx.scipy.fft", plans)
-    monkeypatch.setattr("engine.cuda.missing", lambda number: None)
-    yield module
-
-
-@pytest.fixture
-def gpu(cupy: Any) -> Cuda:
-    return Cuda()
 
 
 def test_a_gpu_without_cupy_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,44 +237,3 @@ def test_a_wait_is_for_the_mark_of_another_stream(gpu: Cuda) -> None:
     second.wait("done")
     event = first.queue.log[-1][1]
     assert second.queue.log == [("wait", event)]
-
-
-# TensorRT
-
-
-@pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch, gpu: Cuda) -> FakeTrt:
-    module = FakeTrt()
-    monkeypatch.setattr(trt_sessions, "flavour", lambda name: module)
-    monkeypatch.setattr(trt_sessions, "build", lambda graph, *_, **__: b"plan")
-    return module
-
-
-def session(gpu: Cuda, folder: Path) -> TrtSession:
-    return TrtSession(b"graph", gpu, "tensorrt", PlanCache(folder / "plans"))
-
-
-def test_a_plan_runs_on_the_stream_whose_work_is_under_way(trt: FakeTrt, gpu: Cuda, tmp_path: Path) -> None:
-    made = session(gpu, tmp_path)
-    assert (made.inputs, made.outputs, made.runtime) == (("x",), ("y",), "tensorrt 10.99 CUDA")
-    fed = gpu.xp.zeros(4, np.float32)
-    with gpu.stream("compute").work("graph", (), ()):
-        found = made.run({"x": fed, "more": fed})
-    assert found["y"].shape == (4,)
-    assert trt.addresses == {"x": fed.data.ptr, "y": found["y"].data.ptr}
-    assert trt.streams == [gpu.stream("compute").queue.ptr]
-
-
-def test_a_graph_that_fails_on_the_gpu_is_an_error(trt: FakeTrt, gpu: Cuda, tmp_path: Path) -> None:
-    made = session(gpu, tmp_path)
-    trt.runs = False
-    with pytest.raises(DeviceError, match=r"cuda:0: tensorrt 10.99 CUDA fails in the graph"):
-        made.run({"x": gpu.xp.zeros(4, np.float32)})
-
-
-def test_g06_a_plan_that_does_not_load_is_built_anew_once(trt: FakeTrt, gpu: Cuda, tmp_path: Path) -> None:
-    trt.loads = [False, True]
-    assert session(gpu, tmp_path).inputs == ("x",)
-    trt.loads = [False]
-    with pytest.raises(GraphError, match="does not load the plan it has built: another version's plan"):
-        session(gpu, tmp_path)

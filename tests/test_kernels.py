@@ -16,7 +16,7 @@ from engine.kernels.front_end import draw
 from engine.regions import regions
 from engine.spectrogram import draw as plain_draw
 
-from .emulated import compiled, emulated, needs_compiler, with_calls
+from .emulated import compiled, needs_compiler, on_cpu, with_calls
 from .scripted import burst, noise
 from .test_regions import noisy, with_boxes
 
@@ -33,7 +33,7 @@ ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
 @needs_compiler
 @pytest.mark.parametrize("make", [lambda: burst(3e6, 0.0005, 0.0015, CONTRACT), lambda: noise(N) * np.float32(1e20)])
 def test_the_kernels_draw_what_numpy_draws(make: Any) -> None:
-    image, told = draw(make(), CONTRACT, np, emulated("front_end.cu"))
+    image, told = draw(make(), CONTRACT, np, on_cpu)
     plain, plain_told = plain_draw(make(), CONTRACT)
     assert abs(image - plain).max() < SAME
     assert (told == plain_told).all()
@@ -43,16 +43,16 @@ def test_the_kernels_draw_what_numpy_draws(make: Any) -> None:
 def test_a_capture_of_one_frame_is_drawn_too() -> None:
     contract = replace(CONTRACT, capture_s=4096 / 20e6)
     iq = noise(contract.capture_samples)
-    assert abs(draw(iq, contract, np, emulated("front_end.cu"))[0] - plain_draw(iq, contract)[0]).max() < SAME
+    assert abs(draw(iq, contract, np, on_cpu)[0] - plain_draw(iq, contract)[0]).max() < SAME
 
 
 @needs_compiler
 def test_silence_and_what_is_no_number_are_told() -> None:
-    assert draw(np.zeros(N, np.complex64), CONTRACT, np, emulated("front_end.cu"))[1].tolist() == [0, 0]
+    assert draw(np.zeros(N, np.complex64), CONTRACT, np, on_cpu)[1].tolist() == [0, 0]
     broken = noise(N)
     broken[5000] = np.nan
     with np.errstate(invalid="ignore"):
-        assert np.isnan(draw(broken, CONTRACT, np, emulated("front_end.cu"))[1][0])
+        assert np.isnan(draw(broken, CONTRACT, np, on_cpu)[1][0])
 
 
 # regions
@@ -97,14 +97,14 @@ IMAGES = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_the_kernels_find_the_regions_that_numpy_finds_to_the_box(name: str) -> None:
     image = IMAGES[name]()
-    found = on_gpu.regions(image, np, emulated("regions.cu"))
+    found = on_gpu.regions(image, np, on_cpu)
     assert np.array_equal(found, regions(image))
 
 
 # what the text does besides
 
 MAINS = {
-    "front_end.cu": r"""
+    ("front_end.cu",): r"""
 int main()
 {
     const int frames = 3, n_fft = 1000, kept = 300, size = 150;
@@ -119,7 +119,7 @@ int main()
     return peaks[2] == 5.0f && image[size * size - 1] > 0.9f ? 0 : 1;
 }
 """,
-    "regions.cu": r"""
+    ("patches.cu", "ranking.cu"): r"""
 int main()
 {
     const int columns = 16, capacity = 8192, most = 50, words = 4, count = 128, looks_count = 2, bits = 12;
@@ -167,24 +167,25 @@ def ran(folder: Path, text: str, sanitizer: str) -> subprocess.CompletedProcess[
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("names", MAINS)
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
-def test_no_race_and_nothing_out_of_bounds(tmp_path: Path, name: str, sanitizer: str) -> None:
-    done = ran(tmp_path, with_calls(name) + MAINS[name], sanitizer)
+def test_no_race_and_nothing_out_of_bounds(tmp_path: Path, names: tuple[str, ...], sanitizer: str) -> None:
+    done = ran(tmp_path, with_calls(*names) + MAINS[names], sanitizer)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("name", "broken", "by"),
+    ("names", "broken", "by"),
     [
-        ("front_end.cu", "        __syncthreads();\n", ""),
-        ("regions.cu", "atomicMin(nodes + (size_t)high * 6, low)", "nodes[(size_t)high * 6] = low"),
+        (("front_end.cu",), "        __syncthreads();\n", ""),
+        (("patches.cu", "ranking.cu"), "atomicMin(nodes + (size_t)high * 6, low)", "nodes[(size_t)high * 6] = low"),
     ],
 )
-def test_the_sanitizer_would_see_a_race(tmp_path: Path, name: str, broken: str, by: str) -> None:
-    assert broken in source(name)
-    done = ran(tmp_path, with_calls(name, source(name).replace(broken, by)) + MAINS[name], "thread")
+def test_the_sanitizer_would_see_a_race(tmp_path: Path, names: tuple[str, ...], broken: str, by: str) -> None:
+    text = with_calls(*names)
+    assert broken in text
+    done = ran(tmp_path, text.replace(broken, by) + MAINS[names], "thread")
     assert "data race" in done.stderr
 
 
@@ -203,4 +204,4 @@ def test_the_kernels_compile_and_keep_to_their_registers(architecture: str, name
 
 def test_a_block_has_as_many_threads_as_the_sources_say() -> None:
     assert f"#define THREADS {front_end.THREADS} " in source("front_end.cu")
-    assert "dropped[128]" in source("regions.cu") and on_gpu.WORDS <= 128
+    assert "dropped[128]" in source("ranking.cu") and on_gpu.WORDS <= 128

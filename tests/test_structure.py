@@ -41,7 +41,7 @@ def test_every_public_name_of_the_engine_is_there() -> None:
 
 def test_no_file_is_longer_than_a_reader_follows() -> None:
     files = [path for folder in ("engine", "network", "export", "training", "app", "benchmarks", "tests")
-             for path in (ROOT / folder).rglob("*.py")]  # fmt: skip
+             for kind in ("*.py", "*.cu", "*.h") for path in (ROOT / folder).rglob(kind)]  # fmt: skip
     assert len(files) > 30
     long = {path.relative_to(ROOT): lines for path in files if (lines := len(path.read_text().splitlines())) > 300}
     assert not long

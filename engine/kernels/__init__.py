@@ -8,16 +8,15 @@ OPTIONS: Final = ("--std=c++17", "--fmad=false")  # the CPU's results: no fused 
 
 
 def source(name: str) -> str:
-    return (files(__package__) / name).read_text()
+    """The text of a source, with what all of them share."""
+    return "\n".join((files(__package__) / part).read_text() for part in ("common.cuh", name))
 
 
 SOURCES: Final = {
     "front_end.cu": ("decibels", "pixels"),
-    "regions.cu": (
-        "quantiles", "count_runs", "write_runs", "join_runs", "gather_boxes", "insert_boxes", "standing_out",
-        "histogram", "choose", "gather_best", "order_best", "alike", "keep",
-    ),
-}  # fmt: skip
+    "patches.cu": ("quantiles", "count_runs", "write_runs", "join_runs", "gather_boxes", "insert_boxes"),
+    "ranking.cu": ("standing_out", "histogram", "choose", "gather_best", "order_best", "alike", "keep"),
+}
 
 
 class Kernels:

@@ -1,4 +1,4 @@
-"""Regions of an image on a GPU: what `engine.regions` finds, to the box, by kernels (`regions.cu`) and array functions.
+"""Regions of an image on a GPU: what `engine.regions` finds, to the box, by kernels (patches.cu, ranking.cu) and sums.
 
 Every array has a fixed size, so the host is asked nothing and all of it can stand in a CUDA graph; there is no sort in
 it for the same reason. Candidates that stand out equally are ranked by place, so the order in which threads come does
