@@ -237,3 +237,10 @@ def test_a_wait_is_for_the_mark_of_another_stream(gpu: Cuda) -> None:
     second.wait("done")
     event = first.queue.log[-1][1]
     assert second.queue.log == [("wait", event)]
+
+
+@without_gpu
+def test_the_script_for_a_gpu_says_that_there_is_none_and_does_nothing() -> None:
+    done = subprocess.run([sys.executable, "scripts/gpu"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "nothing was run: there is no NVIDIA driver" in done.stderr

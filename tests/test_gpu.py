@@ -19,11 +19,13 @@ from engine.device import open_device
 from engine.engine import Engine
 from engine.errors import DeviceError
 from engine.recording import open_recording, write_sigmf
+from engine.regions import regions
 from engine.registry import Store
 from engine.sessions.open import GPU, installed
 from engine.spectrogram import draw, spectrogram
 
 from .scripted import burst, noise, tone
+from .test_kernels import IMAGES
 
 pytestmark = pytest.mark.gpu
 
@@ -91,6 +93,17 @@ def test_g09_the_image_is_the_same_to_the_bit_a_hundred_times(gpu: Cuda) -> None
     samples = gpu.xp.asarray(burst(contract=WIDEBAND))
     first = gpu.draw(samples, WIDEBAND)[0]
     assert all(bool((gpu.draw(samples, WIDEBAND)[0] == first).all()) for _ in range(100))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_kernels_find_the_regions_that_numpy_finds(gpu: Cuda, name: str) -> None:
+    image = IMAGES[name]()
+    shown = gpu.xp.asarray(image)
+    with gpu.stream("compute").work("regions", (), ()):
+        for _ in range(4):  # as it is, captured, played back
+            found = gpu.replayed("regions", (shown,), lambda: gpu.regions(shown))
+        gpu.stream("compute").synchronise()
+    assert np.array_equal(found.get(), regions(image))
 
 
 # whole captures
