@@ -127,7 +127,10 @@ class Cpu:
         def one(first: int) -> Any:
             return context.copy().run(function, first, min(first + block, length))
 
-        return self._pool.map(one, range(0, length, block))
+        try:
+            return self._pool.map(one, range(0, length, block))
+        except RuntimeError:  # no thread to be had: the interpreter is ending, or there are too many
+            return in_turn(function, length, block)
 
     def draw(self, samples: np.ndarray, contract: Contract) -> tuple[Any, Any]:
         return draw(samples, contract, np, self.spread)

@@ -21,6 +21,7 @@ from .arbitration import arbitrate
 from .contract import Contract
 from .detection import Detection, Result
 from .device import Device, open_device
+from .ending import call_under_way
 from .errors import ClosedError, InputError, MismatchError
 from .loading import Loader
 from .pipeline import Drawn, Frame, Network, Slot, find, front_end, given
@@ -108,7 +109,8 @@ class Engine:
         snapshot = store.snapshot(wanted, versions)
         opened = open_device(device)
         loader = Loader(store.release(snapshot.backbone_version), runtime, threads, precision, opened)
-        network = loader.network(snapshot)
+        with call_under_way():
+            network = loader.network(snapshot)
         return cls(store, loader.release.contract, network, snapshot, opened, threshold, wanted, loader, arbitrate)
 
     def detect(
@@ -122,12 +124,13 @@ class Engine:
         an empty result with data_quality "invalid". Raises InputError on IQ or numbers that cannot be used.
         """
         rate, centre = checked_rate(sample_rate_hz), checked_center(center_freq_hz)
-        capture, valid_s, notes = to_capture(checked_iq(iq), rate, self.contract)
-        whole = Capture(capture, self.contract.sample_rate_hz, centre, 0.0, valid_s, notes)
-        with self._turn:
-            self._check_open()
-            drawn = self._drawn(whole, self._slot)
-            return self._found(drawn, threshold)
+        with call_under_way():
+            capture, valid_s, notes = to_capture(checked_iq(iq), rate, self.contract)
+            whole = Capture(capture, self.contract.sample_rate_hz, centre, 0.0, valid_s, notes)
+            with self._turn:
+                self._check_open()
+                drawn = self._drawn(whole, self._slot)
+                return self._found(drawn, threshold)
 
     def stream(
         self, recording: Recording, *, center_freq_hz: float | None = None, threshold: float | None = None
@@ -163,7 +166,7 @@ class Engine:
         least = self.threshold if threshold is None else checked_threshold(threshold)
         pixels = checked_image(image)
         frame = Frame()
-        with self._turn:
+        with call_under_way(), self._turn:
             self._check_open()
             with np.errstate(all="ignore"):
                 serving, drawn = self._serving, given(pixels, self._slot)
@@ -175,7 +178,7 @@ class Engine:
 
         Call it from any thread: what is new is loaded aside while frames go on, and the next frame is served by it.
         """
-        with self._refreshing:
+        with call_under_way(), self._refreshing:
             return self._refresh()
 
     def _refresh(self) -> bool:
@@ -223,7 +226,7 @@ class Engine:
             return _Drawn(capture, slot, frame, front_end(capture.iq, self.contract, slot, frame))
 
     def _looked_at(self, drawn: "_Drawn", threshold: float | None) -> Result:
-        with self._turn:
+        with call_under_way(), self._turn:
             self._check_open()
             return self._found(drawn, threshold)
 

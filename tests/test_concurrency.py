@@ -106,21 +106,64 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
 
 
-def test_e11_the_interpreter_ends_while_a_thread_detects(toys: Store) -> None:
+@pytest.mark.parametrize("seconds", [0.1, 0.25, 0.4])
+def test_e11_the_interpreter_ends_while_threads_detect(toys: Store, seconds: float) -> None:
     code = f"""
 import threading, time
 import numpy as np
 from engine.engine import Engine
 engine = Engine.open({str(toys.path)!r})
-iq = np.ones(engine.contract.capture_samples, np.complex64)
-def look():
+iq = np.random.default_rng(0).normal(size=2 * engine.contract.capture_samples).astype(np.float32).view(np.complex64)
+def detect():
     while True:
         engine.detect(iq, sample_rate_hz=engine.contract.sample_rate_hz)
-threading.Thread(target=look, daemon=True).start()
-time.sleep(0.5)
+def load():
+    while True:
+        Engine.open({str(toys.path)!r}).close()
+for look in (detect, detect, load):
+    threading.Thread(target=look, daemon=True).start()
+time.sleep({seconds})
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_e11_the_end_waits_for_a_call_under_way_and_lets_no_other_in() -> None:
+    code = """
+import threading, time
+from engine.ending import call_under_way
+entered = threading.Event()
+def first():
+    with call_under_way():
+        entered.set()
+        time.sleep(0.5)
+        print("out", flush=True)
+    with call_under_way():
+        print("in again", flush=True)
+threading.Thread(target=first, daemon=True).start()
+entered.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "out\n")
+
+
+def test_e11_a_forked_child_ends_though_its_parent_was_detecting() -> None:
+    code = """
+import os, sys, threading
+from engine.ending import call_under_way
+entered = threading.Event()
+def look():
+    with call_under_way():
+        entered.set()
+        threading.Event().wait(2)
+threading.Thread(target=look, daemon=True).start()
+entered.wait()
+child = os.fork()
+if child == 0:
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=20).returncode == 0
 
 
 def test_e11_an_event_loop_goes_on_while_detection_runs_beside_it(toys: Store) -> None:
