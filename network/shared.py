@@ -31,6 +31,7 @@ DELTA_SCALE: Final = (10.0, 10.0, 5.0, 5.0)  # of the refinement, as R-CNN has i
 MAX_LOG: Final = 3.0  # of a side's scaling
 MIN_SIDE_PX: Final = 0.25
 GEOMETRY: Final = 14  # values that describe a box's size
+LOOK: Final = FUSED * POOL * POOL + GEOMETRY + FINE  # values that the shared layers see of a box
 
 Align = Callable[..., torch.Tensor]  # features, rois, shape, scale, sampling; see `pooling`
 
@@ -95,7 +96,7 @@ class SharedLayers(nn.Module):
         super().__init__()
         self.input_size = input_size  # rows, columns of the network's input
         self.align = align
-        self.wide = nn.Linear(FUSED * POOL * POOL + GEOMETRY + FINE, WIDE)
+        self.wide = nn.Linear(LOOK, WIDE)
         self.embed = nn.Linear(WIDE, VECTOR - WIDE)
         self.deltas = nn.Linear(VECTOR, 4)
 
@@ -114,6 +115,10 @@ class SharedLayers(nn.Module):
 
         grey: float32[B, 1, rows, columns] in 0..1, the network's input before it is normalised.
         """
+        return self.told(self.look(fused, grey, boxes), torch.cat(boxes))
+
+    def look(self, fused: torch.Tensor, grey: torch.Tensor, boxes: list[torch.Tensor]) -> torch.Tensor:
+        """What is there to be seen of each box, without a trained value: float32[N, LOOK]."""
         flat = torch.cat(boxes)
         sides = flat[:, 2:] - flat[:, :2]
         margin = sides * CONTEXT + CONTEXT_PX
@@ -121,10 +126,14 @@ class SharedLayers(nn.Module):
         number = torch.cat([torch.full((len(part), 1), float(i)) for i, part in enumerate(boxes)])
         rois = torch.cat([number, around], dim=1)
         pooled = self.align(fused, rois, (POOL, POOL), 1 / STRIDES["p2"], SAMPLING).flatten(1)
-        seen = torch.cat([pooled, geometry(sides), fine_look(grey, rois, self.align)], dim=1)
-        hidden = functional.relu(self.wide(seen))
-        vectors = torch.cat([hidden, functional.relu(self.embed(hidden))], dim=1)
-        return vectors, moved(flat, self.deltas(vectors))
+        return torch.cat([pooled, geometry(sides), fine_look(grey, rois, self.align)], dim=1)
+
+    def told(self, look: torch.Tensor, boxes: torch.Tensor, dropout: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors and refined boxes of float32[N, LOOK]. dropout: of both layers' inputs, in training."""
+        hidden = functional.relu(self.wide(functional.dropout(look, dropout, dropout > 0)))
+        told = functional.relu(self.embed(functional.dropout(hidden, dropout, dropout > 0)))
+        vectors = torch.cat([hidden, told], dim=1)
+        return vectors, moved(boxes, self.deltas(vectors))
 
 
 def fine_look(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align) -> torch.Tensor:

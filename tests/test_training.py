@@ -11,10 +11,11 @@ import torch
 from torchvision.ops import box_iou
 
 from engine.errors import HydraError
-from export.to_onnx import backbone_graph, fuse_graph, shared_graph
+from engine.sessions.open import open_session
+from export.to_onnx import backbone_graph, fuse_graph, shared_graph, stored_tensors, trunk_graph
 from network.detector import freeze_norms
-from network.shared import INPUT_SIZE, deltas_to, moved
-from training import backbone
+from network.shared import INPUT_SIZE, SharedLayers, deltas_to, moved
+from training import backbone, shared
 from training.backbone import ManyTypes, Settings, begin, rate_at, train
 from training.crops import SceneImages, Shape
 from training.losses import NOTHING_IOU, SAMPLED, sampled_boxes, shared_losses
@@ -66,6 +67,63 @@ def test_a_run_may_begin_with_the_weights_of_a_release(scenes: Path, tmp_path: P
         assert all(torch.equal(value, part.state_dict()[name]) for name, value in stored.items())
     frozen = freeze_norms(model.state_dict())
     assert all(torch.equal(value, frozen[name]) for name, value in tensors.items())
+
+
+@pytest.fixture(scope="module")
+def release(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `training.shared` reads of a release."""
+    folder = tmp_path_factory.mktemp("release")
+    torch.manual_seed(0)
+    torch.save({"model": ManyTypes(2).state_dict()}, folder / "last.pt")
+    tensors, fuse, layers = parts(folder)
+    (folder / "backbone.onnx").write_bytes(backbone_graph(tensors, INPUT_SIZE))
+    (folder / "fuse.onnx").write_bytes(fuse_graph(fuse, INPUT_SIZE))
+    (folder / "shared.onnx").write_bytes(shared_graph(layers))
+    (folder / "trunk.onnx").write_bytes(trunk_graph(tensors, fuse, INPUT_SIZE))
+    return folder
+
+
+def test_shared_layers_learn_on_a_backbone_that_stays_as_it_is(scenes: Path, release: Path, tmp_path: Path) -> None:
+    for epochs in (2, 8):  # the second goes on from the first
+        shared.train(scenes, tmp_path, release, shared.Settings(epochs=epochs, batch_size=16, warm_up=1), 1)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == list(range(1, 9))
+    assert log[-1]["loss"] < log[0]["loss"]
+    before, after = parts(release), parts(tmp_path)
+    assert all(torch.equal(value, after[0][name]) for name, value in before[0].items())
+    assert all(torch.equal(value, after[1].state_dict()[name]) for name, value in before[1].state_dict().items())
+    assert not torch.equal(before[2].wide.weight, after[2].wide.weight)
+
+
+def test_shared_layers_see_what_the_engine_shows_them(scenes: Path, release: Path, tmp_path: Path) -> None:
+    """From what was kept of a scene the same vectors come as the release's graph gives."""
+    scene = scenes / "wideband" / "train" / "000001.npz"
+    shared.look_at(scene, tmp_path, release)
+    data = shared.looks(tmp_path, ["a", "b"])
+    assert {0, 1, 2} <= set(data.types.tolist())
+    layers = SharedLayers()
+    stored = stored_tensors((release / "shared.onnx").read_bytes())
+    layers.load_state_dict({name: stored[name] for name in layers.state_dict()})
+    vectors, _ = layers.told(data.seen.float(), data.boxes)
+    with np.load(scene) as sample:
+        rng = np.random.default_rng(1)
+        levels = (
+            sample["image"].astype(np.float32) / 255 * rng.uniform(*shared.GAIN) + rng.uniform(*shared.LIFT)
+        ).clip(0, 1)
+    grey = np.round(levels * 255).astype(np.uint8).astype(np.float32) / np.float32(255)
+    trunk, graph = (open_session((release / f"{name}.onnx").read_bytes()) for name in ("trunk", "shared"))
+    padded = np.zeros((512, 4), np.float32)
+    padded[: len(data.boxes)] = data.boxes.numpy() * np.array([1024 / 768, 2, 1024 / 768, 2], np.float32)
+    found = graph.run({"regions": padded, "image": grey[None, None], **trunk.run({"image": grey[None, None]})})
+    assert np.abs(found["vectors"][: len(vectors)] - vectors.detach().numpy()).max() < 0.02  # kept in 16 bits
+
+
+def test_of_a_label_left_out_nothing_is_learnt(scenes: Path, release: Path, tmp_path: Path) -> None:
+    shared.look_at(scenes / "ism" / "train" / "000002.npz", tmp_path, release)
+    whole, part = shared.looks(tmp_path, ["a", "b"]), shared.looks(tmp_path, ["b"])
+    assert 0 < len(part.types) < len(whole.types)
+    assert (part.types == 1).sum() < (whole.types == 2).sum()  # nothing, among regions that touch an `a`
+    assert (part.types == 0).sum() == (whole.types == 1).sum() > 0
 
 
 def test_a_loss_that_is_no_number_stops_the_run(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +204,15 @@ def test_views_follow_from_their_seed_and_begin_with_the_plain_one() -> None:
     assert seen(image, PLAIN) is image
     view = View(100, 200, -2.0, -30.0, 7)
     assert np.array_equal(seen(image, view), seen(image, view))
+
+
+def test_shared_layers_stop_at_a_loss_that_is_no_number(
+    scenes: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "edges_loss", lambda boxes, refined, truths: refined.sum() * float("nan"))
+    with pytest.raises(HydraError, match=r"loss of epoch 1 is nan; .*smaller --learning-rate"):
+        shared.train(scenes, tmp_path, release, shared.Settings(epochs=1, batch_size=16), 1)
+    assert not (tmp_path / "last.pt").exists()
 
 
 @pytest.mark.parametrize("right, down", [(0, 0), (30, 500), (900, 10), (1000, 1000)])

@@ -43,23 +43,35 @@ def shared_losses(
     logits: torch.Tensor, refined: torch.Tensor, boxes: Sequence[torch.Tensor], targets: Sequence[Truth]
 ) -> dict[str, torch.Tensor]:
     """logits float32[N, C + 1] of all images' boxes (the last class is nothing), refined float32[N, 4]."""
-    nothing = logits.shape[1] - 1
-    names, wanted, near = [], [], []
-    for part, (truth, numbers) in zip(boxes, targets, strict=True):
-        if not len(truth):
-            names.append(torch.full((len(part),), nothing))
-            wanted.append(torch.zeros(len(part), 4))
-            near.append(torch.zeros(len(part), dtype=torch.bool))
-            continue
-        overlap, owner = box_iou(part, truth).max(1)
-        name = torch.where(overlap >= SIGNAL_IOU, numbers[owner], UNASKED)
-        names.append(torch.where(overlap < NOTHING_IOU, nothing, name))
-        wanted.append(truth[owner])
-        near.append(overlap >= EDGES_IOU)
-    close, flat, target = torch.cat(near), torch.cat(list(boxes)), torch.cat(wanted)
-    losses = {"type": functional.cross_entropy(logits, torch.cat(names), ignore_index=UNASKED)}
-    if close.any():
-        flat, found, target = flat[close], refined[close], target[close]
-        steps = functional.smooth_l1_loss(deltas_to(flat, found), deltas_to(flat, target))
-        losses["edges"] = generalized_box_iou_loss(found, target, reduction="mean") + 0.3 * steps
+    overlaps, numbers, wanted = [], [], []
+    for part, (truth, kinds) in zip(boxes, targets, strict=True):
+        overlap, owner = owners(part, truth)
+        overlaps.append(overlap)
+        numbers.append(kinds[owner] if len(truth) else torch.zeros(len(part), dtype=torch.int64))
+        wanted.append(truth[owner] if len(truth) else part)
+    overlap = torch.cat(overlaps)
+    names = named(overlap, torch.cat(numbers), logits.shape[1] - 1)
+    losses = {"type": functional.cross_entropy(logits, names, ignore_index=UNASKED)}
+    near = overlap >= EDGES_IOU
+    if near.any():
+        losses["edges"] = edges_loss(torch.cat(list(boxes))[near], refined[near], torch.cat(wanted)[near])
     return losses
+
+
+def owners(boxes: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each box the largest overlap (IoU) with a truth, and that truth's number; zeros where there is none."""
+    if not len(truth):
+        return torch.zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.int64)
+    overlap, owner = box_iou(boxes, truth).max(1)
+    return overlap, owner
+
+
+def named(overlap: torch.Tensor, numbers: torch.Tensor, nothing: int) -> torch.Tensor:
+    """int64[N]: the type that each box holds, by its overlap with a truth of type `numbers`."""
+    name = torch.where(overlap >= SIGNAL_IOU, numbers, UNASKED)
+    return torch.where(overlap < NOTHING_IOU, nothing, name)
+
+
+def edges_loss(boxes: torch.Tensor, refined: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
+    steps = functional.smooth_l1_loss(deltas_to(boxes, refined), deltas_to(boxes, truths))
+    return generalized_box_iou_loss(refined, truths, reduction="mean") + 0.3 * steps
