@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .contract import RANGE_DB
+from .contract import IMAGE_SIZE, RANGE_DB
 from .heads import PROPOSALS
 from .spectrogram import Array, Spread, in_turn
 
@@ -35,6 +35,7 @@ TIME_GAPS_PX: Final = (0, 4, 16, 64)  # joined in the view for long thin patches
 BAND_GAPS_PX: Final = (0, 8, 48)  # joined in the view for short wide ones
 FINE_GAPS_PX: Final = (0, 3)  # joined in the pixel by pixel view
 LEAST_PIXELS: Final = 3  # of a patch, pooled
+LEAST_ROWS: Final = 2  # of a patch at the end of the band: of what shows one row only, nobody can say what it is
 MOST_RUNS: Final = 20_000  # of a level; one with more is a level inside the noise
 MOST_CANDIDATES: Final = 3000
 SAMPLED: Final = 7  # every so many pixels are looked at for the floor
@@ -53,7 +54,7 @@ def regions(image: np.ndarray, spread: Spread = in_turn) -> np.ndarray:
         lambda: _patches(pooled(level_db), LEVELS_DB, TIME_GAPS_PX, POOLED),
         lambda: _patches(pooled(level_db.T), LEVELS_DB, BAND_GAPS_PX, POOLED)[:, [1, 0, 3, 2]],
     )
-    candidates = _once(np.concatenate(list(spread(lambda number, _: views[number](), len(views), 1))))
+    candidates = _seen(_once(np.concatenate(list(spread(lambda number, _: views[number](), len(views), 1)))))
     order = np.argsort(-_standing_out(level_db, candidates), kind="stable")[:MOST_CANDIDATES]
     boxes = np.zeros((PROPOSALS, 4), np.float32)
     kept = _distinct(candidates[order])
@@ -66,6 +67,12 @@ def _once(boxes: np.ndarray) -> np.ndarray:
     key = ((boxes[:, 0] << SIDE_BITS | boxes[:, 1]) << SIDE_BITS | boxes[:, 2]) << SIDE_BITS | boxes[:, 3]
     key = np.unique(key)
     return np.column_stack([key >> SIDE_BITS * place & (1 << SIDE_BITS) - 1 for place in (3, 2, 1, 0)])
+
+
+def _seen(boxes: np.ndarray) -> np.ndarray:
+    """Those of boxes int64[N, 4] that the end of the band does not cut to less than LEAST_ROWS."""
+    cut = (boxes[:, 1] == 0) | (boxes[:, 3] == IMAGE_SIZE)
+    return boxes[~cut | (boxes[:, 3] - boxes[:, 1] >= LEAST_ROWS)]
 
 
 def _standing_out(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -86,6 +86,7 @@ IMAGES = {
     "thousands of equal rank": dotted,
     "nearly full": lambda: with_boxes([(20, 40, 1000, 980)], 40.0),
     "to the edges": lambda: with_boxes([(0, 0, 50, 50), (1000, 0, 1024, 1024), (0, 1020, 1024, 1024)]),
+    "one row at the ends": lambda: with_boxes([(200, 0, 600, 1), (0, 1023, 300, 1024), (300, 400, 700, 401)], 30.0),
     "black": lambda: np.zeros((1024, 1024), np.float32),
     "white": lambda: np.ones((1024, 1024), np.float32),
     "stripes": lambda: np.tile(np.float32([0, 1]), (1024, 512)),
@@ -143,7 +144,7 @@ int main()
     run_write_runs(8, looks_count, 128, picture.data(), levels.data(), looks, ends.data(), nodes.data(), capacity);
     run_join_runs(8, looks_count, 128, ends.data(), nodes.data(), capacity);
     run_gather_boxes(64, looks_count, 128, ends.data(), nodes.data(), capacity);
-    run_insert_boxes(64, looks_count, 128, looks, ends.data(), nodes.data(), table.data(), capacity, 3, bits);
+    run_insert_boxes(64, looks_count, 128, looks, ends.data(), nodes.data(), table.data(), capacity, 3, 2, bits);
     for (int place = 0; place < (int)sums.size(); ++place) sums[place] = place * 3 % 1000;
     run_standing_out(32, 1, 128, table.data(), sums.data(), codes.data(), (int)table.size(), 3, 4, 2000);
     for (int pass = 0; pass < 7; ++pass) {

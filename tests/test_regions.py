@@ -63,6 +63,13 @@ def test_an_image_without_anything_gives_no_more_than_itself(image: np.ndarray) 
     assert ((found[:, 2] > 0).sum()) <= 1
 
 
+def test_one_row_at_the_end_of_the_band_is_not_boxed_and_two_are() -> None:
+    image = with_boxes([(200, 0, 600, 1), (100, 1022, 900, 1024), (300, 400, 700, 401)], 30.0)
+    assert best_overlap(image, (200, 0, 600, 1)) < 0.6
+    assert best_overlap(image, (100, 1022, 900, 1024)) > 0.9
+    assert best_overlap(image, (300, 400, 700, 401)) > 0.9
+
+
 def test_no_two_regions_are_much_alike() -> None:
     found = regions(with_boxes([(300, 100, 340, 900), (100, 500, 900, 520)]))
     real = found[found[:, 2] > 0]

@@ -147,9 +147,11 @@ extern "C" __global__ void gather_boxes(const int* ends, int* nodes, int capacit
     atomicMax(to + 5, from[5]);
 }
 
-// Boxes of patches as numbers that sort by x_min, y_min, x_max, y_max, each once in a hash table of 2^bits places.
+// Boxes of patches as numbers that sort by x_min, y_min, x_max, y_max, each once in a hash table of 2^bits places; not
+// those that the end of the band cuts to less than least_rows.
 extern "C" __global__ void insert_boxes(
-    const Look* looks, const int* ends, const int* nodes, unsigned long long* table, int capacity, int least_pixels, int bits)
+    const Look* looks, const int* ends, const int* nodes, unsigned long long* table, int capacity, int least_pixels,
+    int least_rows, int bits)
 {
     const int run = blockIdx.x * blockDim.x + threadIdx.x, number = blockIdx.y;
     if (run >= ends[number * ROWS + ROWS - 1]) return;
@@ -157,9 +159,10 @@ extern "C" __global__ void insert_boxes(
     const int* at = nodes + (size_t)node * 6;
     if (at[0] != node || at[1] < least_pixels) return;
     const Look look = looks[number];
-    const unsigned long long a = at[2] * look.scale, b = at[3] * look.scale, c = at[4], d = at[5];
-    const unsigned long long key =
-        look.is_turned ? ((c << 11 | a) << 11 | d) << 11 | b : ((a << 11 | c) << 11 | b) << 11 | d;
+    const int along[] = {at[2] * look.scale, at[3] * look.scale}, across[] = {at[4], at[5]};
+    const int *x = look.is_turned ? across : along, *y = look.is_turned ? along : across;
+    if ((y[0] == 0 || y[1] == ROWS) && y[1] - y[0] < least_rows) return;
+    const unsigned long long key = (((unsigned long long)x[0] << 11 | y[0]) << 11 | x[1]) << 11 | y[1];
     unsigned place = (unsigned)(key * 0x9e3779b97f4a7c15ULL >> (64 - bits));
     for (;; place = (place + 1) & ((1u << bits) - 1)) {
         const unsigned long long there = atomicCAS(table + place, NOTHING, key);

@@ -85,8 +85,8 @@ def regions(image: Any, xp: Any, launch: Launch) -> Any:
     launch("join_runs", rows, THREADS, ends, nodes, capacity)
     launch("gather_boxes", nodes_grid, THREADS, ends, nodes, capacity)
     table = xp.full(1 << TABLE_BITS, NOTHING, xp.int64)
-    least = np.int32(plain.LEAST_PIXELS)
-    launch("insert_boxes", nodes_grid, THREADS, looks, ends, nodes, table, capacity, least, np.int32(TABLE_BITS))
+    least = (np.int32(plain.LEAST_PIXELS), np.int32(plain.LEAST_ROWS))
+    launch("insert_boxes", nodes_grid, THREADS, looks, ends, nodes, table, capacity, *least, np.int32(TABLE_BITS))
     best = _best(table, level_db, xp, launch)
 
     bits = xp.empty((plain.MOST_CANDIDATES, WORDS), xp.uint32)
