@@ -72,7 +72,8 @@ def _once(boxes: np.ndarray) -> np.ndarray:
 def _seen(boxes: np.ndarray) -> np.ndarray:
     """Those of boxes int64[N, 4] that the end of the band does not cut to less than LEAST_ROWS."""
     cut = (boxes[:, 1] == 0) | (boxes[:, 3] == IMAGE_SIZE)
-    return boxes[~cut | (boxes[:, 3] - boxes[:, 1] >= LEAST_ROWS)]
+    kept: np.ndarray = boxes[~cut | (boxes[:, 3] - boxes[:, 1] >= LEAST_ROWS)]
+    return kept
 
 
 def _standing_out(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:
