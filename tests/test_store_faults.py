@@ -83,9 +83,10 @@ def test_r02_a_store_on_a_disk_that_only_reads_is_read(two: Store) -> None:
 OPERATIONS = 8
 WRITER = f"""
 import sys
-from engine.errors import StoreError
+from engine import history
 from engine.registry import Store
 from tests.tiny_store import add_compact
+history.RETENTION = 100  # else what a writer promotes or returns to may be gone when it has waited long enough
 store = Store(sys.argv[1])
 for step in range({OPERATIONS}):
     if step % 4 == 3:
