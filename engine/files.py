@@ -55,12 +55,12 @@ def _refuse(constant: str) -> Any:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Replaces a JSON file in one step: after a crash either the old or the new one is there, whole."""
     with _telling(path):
+        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=UNFINISHED, delete=False
         ) as file:
             try:
-                json.dump(values, file, indent=2, allow_nan=False)
-                file.write("\n")
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
                 Path(file.name).chmod(0o644)

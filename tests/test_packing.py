@@ -1,4 +1,4 @@
-"""Scenes as samples: as many with a signal as wanted, twice as many without, each on the side it was made for."""
+"""Scenes as samples: as many with a signal as wanted, half as many without, each on the side it was made for."""
 
 from collections import Counter
 from pathlib import Path
@@ -37,10 +37,10 @@ def counted(samples: list[Sample]) -> Counter[tuple[str | None, bool]]:
     return Counter((sample.side, len(sample.own_boxes) > 0) for sample in samples)
 
 
-def test_as_many_as_wanted_and_twice_as_many_without(tmp_path: Path) -> None:
-    store = packed(rendered(tmp_path / "scenes"), tmp_path / "data", "--train", "2", "--validation", "1")
+def test_as_many_as_wanted_and_half_as_many_without(tmp_path: Path) -> None:
+    store = packed(rendered(tmp_path / "scenes"), tmp_path / "data", "--train", "4", "--validation", "2")
     assert counted(store.list("both")) == {
-        ("train", True): 2, ("train", False): 4, ("validation", True): 1, ("validation", False): 2,
+        ("train", True): 4, ("train", False): 2, ("validation", True): 2, ("validation", False): 1,
     }  # fmt: skip
 
 

@@ -2,8 +2,7 @@
 
     python -m training.packing SCENES DATA --contract wideband --signals wifi_ofdm,lte_tdd --train 60 --validation 30
 
-Every signal gets scenes that hold it and, twice as many, scenes that do not, about as they come: what it is not is
-learnt there, and an operating point set on fewer would be too bold.
+Every signal gets scenes that hold it and, half as many, scenes that do not: what it is not is learnt there.
 Scenes of the training side become samples for training, those of the validation side, which are made of other
 recordings, samples for validation. Of a signal with a single recording there are no such scenes: then the training
 side's are split, and the validation is not independent. After that it is `g20 train` as for anybody.
@@ -22,8 +21,6 @@ from engine.errors import InputError
 
 from .render import SIDES
 from .samples import Box, SampleStore
-
-NEGATIVES = 2  # scenes without a signal for each that holds it
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +43,12 @@ def add(
     wanted: dict[str, dict[str, int]],
     mixed: Sequence[str] = (),
 ) -> None:
-    """Adds scenes until every signal has as many as `wanted[side][signal]`, and NEGATIVES times as many without it, or
-    all are gone through. Of `mixed` signals the sides are not told apart."""
+    """Adds scenes until every signal has as many as `wanted[side][signal]`, and half as many without it, or all are
+    gone through. Of `mixed` signals the sides are not told apart."""
     held_out: set[str] = set()  # signals that validation scenes hold
     for side in reversed(SIDES):
         left = {(signal, True): count for signal, count in wanted[side].items()}  # by whether a scene holds it
-        left |= {(signal, False): count * NEGATIVES for signal, count in wanted[side].items()}
+        left |= {(signal, False): count // 2 for signal, count in wanted[side].items()}
         for name, image, boxes in tqdm(list(scenes(folder / side)), desc=f"{folder.name} {side}", unit="scene"):
             if side == "validation":
                 held_out |= {box.label for box in boxes}

@@ -78,7 +78,7 @@ class SampleStore:
         with writing(self.path):
             if path.is_file():
                 return _same_side(self.get(signal, sample_id), side)
-            known = self._manifest(signal)["samples"]
+            known = self._known(signal)
             same = next((key for key, about in known.items() if about["image_sha256"] == pixels), None)
             if same is not None and (kept or known[same]["own_boxes"]):  # empty windows may well look the same
                 raise InputError(
@@ -93,7 +93,7 @@ class SampleStore:
             _clean(folder)
             write_image(path.with_suffix(".npz"), image)
             write_json(path, sample.as_json())
-            self._rebuild(signal)
+            self._rebuild(signal, known | {sample_id: _about(sample)})
         return sample
 
     def add_recording(
@@ -161,7 +161,7 @@ class SampleStore:
             except OSError as error:
                 raise StoreError(f"{path}: cannot be removed ({error.strerror or error}); check rights") from error
             without(self.splits_folder(signal), {sample_id})
-            self._rebuild(signal)
+            self._rebuild(signal, self._known(signal))
 
     def signals(self) -> tuple[str, ...]:
         """Names of all signals that have a sample, sorted."""
@@ -191,7 +191,7 @@ class SampleStore:
             raise StoreError(f"{signal}: no sample {sample_id}; see `g20 samples list {signal}`")
         return path
 
-    def _manifest(self, signal: str) -> dict[str, Any]:
+    def _known(self, signal: str) -> dict[str, dict[str, Any]]:
         """The signal's samples as they lie on disk; what the last manifest says of one is not read again."""
         folder = self.folder(signal)
         try:
@@ -199,22 +199,28 @@ class SampleStore:
             known = {key: about for key, about in known.items() if {*about} == {*_about(None)}}
         except (StoreError, KeyError, TypeError, AttributeError):
             known = {}
-        there: dict[str, Any] = {}
+        there: dict[str, dict[str, Any]] = {}
         for sample_id in _ids(folder):
             try:
                 there[sample_id] = known.get(sample_id) or _about(Sample.read(folder / f"{sample_id}.json", signal))
             except StoreError:  # damaged: `list` says so, and others may still come and go
                 there[sample_id] = _about(None)
-        labelled = sum(bool(about["own_boxes"]) for about in there.values())
-        return {"schema": SCHEMA, "signal": signal, "labelled": labelled, "samples": there}
+        return there
 
-    def _rebuild(self, signal: str) -> None:
-        manifest = self._manifest(signal)
-        write_json(self.folder(signal).with_name("manifest.json"), manifest)
+    def _rebuild(self, signal: str, samples: dict[str, dict[str, Any]]) -> None:
+        """Writes the signal's manifest and the index anew."""
         signals = {}
         for name in self.signals():
-            found = manifest if name == signal else self._manifest(name)
-            signals[name] = {"sample_count": len(found["samples"]), "labelled": found["labelled"]}
+            found = samples if name == signal else self._known(name)
+            labelled = sum(bool(about["own_boxes"]) for about in found.values())
+            signals[name] = {"sample_count": len(found), "labelled": labelled}
+        manifest = {
+            "schema": SCHEMA,
+            "signal": signal,
+            "labelled": signals.get(signal, {"labelled": 0})["labelled"],
+            "samples": dict(sorted(samples.items())),
+        }
+        write_json(self.folder(signal).with_name("manifest.json"), manifest)
         write_json(self.path / "index.json", {"schema": SCHEMA, "last_updated": now(), "signals": signals})
 
 
@@ -227,15 +233,17 @@ def _about(sample: Sample | None) -> dict[str, Any]:
 
 
 def _ids(folder: Path) -> list[str]:
-    there = (path.stem for path in folder.glob("*.json"))
+    there = (path.name.removesuffix(".json") for path in folder.glob("*.json"))
     return sorted(name for name in there if SAMPLE_ID.fullmatch(name))
 
 
 def _clean(folder: Path) -> None:
     """Takes away what a killed process left: files in the making, images without their JSON."""
-    for path in (*folder.iterdir(), *folder.parent.glob("*")):
+    there = [*folder.iterdir(), *folder.parent.iterdir()]
+    names = {path.name for path in there}
+    for path in there:
         unfinished = path.name.startswith(".") and path.is_file()
-        if unfinished or (path.suffix == ".npz" and not path.with_suffix(".json").is_file()):
+        if unfinished or (path.suffix == ".npz" and f"{path.stem}.json" not in names):
             path.unlink(missing_ok=True)
 
 
