@@ -95,7 +95,8 @@ def cost(store: Store, repeats: int) -> list[dict[str, Any]]:
 
 
 def _stored_bytes(head: Head) -> int:
-    return sum(array.size * 2 for array in head.weights.values())  # kept in 16 bits
+    """Compact heads are kept in 16 bits; full ones in 32, unless 16 hold every value exactly."""
+    return sum(array.size for array in head.weights.values()) * (2 if head.head_type == "compact" else 4)
 
 
 def parts(store: Store, samples: SampleStore, signal: str) -> dict[str, dict[str, float]]:
