@@ -209,19 +209,18 @@ class SampleStore:
 
     def _rebuild(self, signal: str, samples: dict[str, dict[str, Any]]) -> None:
         """Writes the signal's manifest and the index anew."""
+        ordered = dict(sorted(samples.items()))
+        manifest = {"schema": SCHEMA, "signal": signal, "labelled": _labelled(samples), "samples": ordered}
+        write_json(self.folder(signal).with_name("manifest.json"), manifest)
         signals = {}
         for name in self.signals():
             found = samples if name == signal else self._known(name)
-            labelled = sum(bool(about["own_boxes"]) for about in found.values())
-            signals[name] = {"sample_count": len(found), "labelled": labelled}
-        manifest = {
-            "schema": SCHEMA,
-            "signal": signal,
-            "labelled": signals.get(signal, {"labelled": 0})["labelled"],
-            "samples": dict(sorted(samples.items())),
-        }
-        write_json(self.folder(signal).with_name("manifest.json"), manifest)
+            signals[name] = {"sample_count": len(found), "labelled": _labelled(found)}
         write_json(self.path / "index.json", {"schema": SCHEMA, "last_updated": now(), "signals": signals})
+
+
+def _labelled(samples: dict[str, dict[str, Any]]) -> int:
+    return sum(bool(about["own_boxes"]) for about in samples.values())
 
 
 def _about(sample: Sample | None) -> dict[str, Any]:
@@ -233,17 +232,16 @@ def _about(sample: Sample | None) -> dict[str, Any]:
 
 
 def _ids(folder: Path) -> list[str]:
-    there = (path.name.removesuffix(".json") for path in folder.glob("*.json"))
+    there = (path.stem for path in folder.glob("*.json"))
     return sorted(name for name in there if SAMPLE_ID.fullmatch(name))
 
 
 def _clean(folder: Path) -> None:
     """Takes away what a killed process left: files in the making, images without their JSON."""
-    there = [*folder.iterdir(), *folder.parent.iterdir()]
-    names = {path.name for path in there}
+    there = {*folder.iterdir(), *folder.parent.iterdir()}
     for path in there:
         unfinished = path.name.startswith(".") and path.is_file()
-        if unfinished or (path.suffix == ".npz" and f"{path.stem}.json" not in names):
+        if unfinished or (path.suffix == ".npz" and path.with_suffix(".json") not in there):
             path.unlink(missing_ok=True)
 
 
