@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from . import VERSION
 from .recording import Recording
@@ -34,14 +35,18 @@ class Detection:
 
 @dataclass(frozen=True)
 class Result(Sequence[Detection]):
-    """The detections of one capture, best first, and how they came about. A sequence of Detection."""
+    """The detections of one capture, best score first, and how they came about. A sequence of Detection.
+
+    Equal scores come by time, then frequency. `timings_ms`: milliseconds by stage, as the host saw them; steps that a
+    GPU replays as CUDA graphs leave none of their own, and the wait for them is in "download".
+    """
 
     detections: tuple[Detection, ...]
     start_s: float = 0.0  # of the capture, from the recording's first sample
     stop_s: float = 0.0
     data_quality: str = "ok"  # "silent": no power at all; "invalid": NaN or infinity in the samples
     notes: tuple[str, ...] = ()
-    timings_ms: Mapping[str, float] = field(default_factory=dict)  # by stage
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
     ran_on: Mapping[str, str] = field(default_factory=dict)  # device, runtime, precision
     revision: int = 0
     versions: Mapping[str, int] = field(default_factory=dict)  # of every head that looked
@@ -49,11 +54,26 @@ class Result(Sequence[Detection]):
     def __len__(self) -> int:
         return len(self.detections)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Detection, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Detection | tuple[Detection, ...]:
         return self.detections[index]
 
     def __iter__(self) -> Iterator[Detection]:
         return iter(self.detections)
+
+    def boxes(self) -> npt.NDArray[np.float64]:
+        """float64[n, 4] of start_s, stop_s, low_hz, high_hz, in the order of the detections; a new array."""
+        edges = [(d.start_s, d.stop_s, d.low_hz, d.high_hz) for d in self.detections]
+        return np.array(edges, np.float64).reshape(-1, 4)
+
+    def scores(self) -> npt.NDArray[np.float32]:
+        """float32[n] between 0 and 1, in the order of the detections; a new array."""
+        return np.array([d.score for d in self.detections], np.float32)
 
 
 def stitch(results: Iterable[Result]) -> list[Detection]:
