@@ -7,10 +7,9 @@ with Engine.open("models") as engine:
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,13 +21,15 @@ from .contract import Contract
 from .detection import Detection, Result
 from .device import Device, open_device
 from .ending import call_under_way
-from .errors import ClosedError, InputError, MismatchError
+from .errors import ClosedError, MismatchError
 from .loading import Loader
 from .pipeline import Drawn, Frame, Network, Slot, find, front_end, given
-from .recording import Capture, Recording
+from .recording import Capture
 from .registry import Store
 from .samples import checked_center, checked_image, checked_iq, checked_rate, checked_threshold, to_capture
+from .slots import Slots
 from .snapshot import Snapshot
+from .streaming import CaptureSource, captures_of, checked_source, stitched, streamed
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -53,7 +54,8 @@ class _Drawn:
 
 
 class Engine:
-    """A loaded store. `detect` may be called from several threads; captures then take turns."""
+    """A loaded store. It may be used from several threads, streams beside calls of `detect`: one capture is rendered
+    while the network runs on another, and further ones wait in turn."""
 
     def __init__(
         self,
@@ -73,9 +75,10 @@ class Engine:
         self._store = store
         self._signals = signals
         self._serving = _Serving(network, snapshot, loader)
-        opened = open_device(device) if isinstance(device, str) else device
-        self._slot, self._other_slot = Slot(opened, "0"), Slot(opened, "1")
-        self._turn = threading.Lock()
+        self._device = open_device(device) if isinstance(device, str) else device
+        self._slots = Slots(self._device)
+        self._rendering = threading.Lock()  # the device's own: an FFT plan bears one caller at a time
+        self._turn = threading.Lock()  # the network's
         self._refreshing = threading.Lock()
         self._closed = False
         self._owner = os.getpid()
@@ -96,10 +99,10 @@ class Engine:
     ) -> "Engine":
         """Loads the backbone and the active heads of all signals, or of those named.
 
-        `versions` runs other versions of some signals than the active ones, to measure them. `arbitrate` leaves,
-        of detections of different signals on one burst, only the best-scored one. `runtime` and `precision` (of the
-        trunk: float32 or int8) are on `auto` what `g20 bench` found fastest on this machine, else ONNX Runtime in
-        float32; every result says what ran.
+        `versions` runs other versions of some signals than the active ones, to measure them. Of detections of
+        different signals on one burst only the best-scored one is kept; `arbitrate=False` gives every head's.
+        `runtime` and `precision` (of the trunk: float32 or int8) are on `auto` what `g20 bench` found fastest on this
+        machine, else ONNX Runtime in float32; every result says what ran.
 
         Raises StoreError when the store or a head is damaged or missing, UnavailableError on a device or
         runtime that is not here.
@@ -116,46 +119,46 @@ class Engine:
     def detect(
         self, iq: Any, *, sample_rate_hz: float, center_freq_hz: float | None = None, threshold: float | None = None
     ) -> Result:
-        """The signals in one capture of IQ.
+        """The signals in one capture of IQ, best score first.
 
         iq: complex[n], up to `contract.capture_s` seconds (200 ms); other rates than the contract's are
         resampled, shorter captures padded with silence, and the result's notes say so. Seconds count from
-        the first sample; hertz are absolute when `center_freq_hz` is given. Samples that are not finite give
+        the first sample; hertz are absolute when `center_freq_hz` is given. `threshold`: least score of a detection,
+        0 to 1, for this call; None: the engine's (0.5 unless set otherwise). Samples that are not finite give
         an empty result with data_quality "invalid". Raises InputError on IQ or numbers that cannot be used.
         """
-        rate, centre = checked_rate(sample_rate_hz), checked_center(center_freq_hz)
+        rate, centre, least = checked_rate(sample_rate_hz), checked_center(center_freq_hz), _checked(threshold)
         with call_under_way():
             capture, valid_s, notes = to_capture(checked_iq(iq), rate, self.contract)
             whole = Capture(capture, self.contract.sample_rate_hz, centre, 0.0, valid_s, notes)
-            with self._turn:
-                self._check_open()
-                drawn = self._drawn(whole, self._slot)
-                return self._found(drawn, threshold)
+            self._check_open()
+            with self._slots.take() as slot:
+                return self._found(self._drawn(whole, slot), least)
 
     def stream(
-        self, recording: Recording, *, center_freq_hz: float | None = None, threshold: float | None = None
-    ) -> Iterator[Result]:
-        """One result per capture of a recording, in order; seconds count from the recording's start.
+        self, source: CaptureSource, *, center_freq_hz: float | None = None, threshold: float | None = None
+    ) -> Generator[Result, None, None]:
+        """One result per capture of a recording or another source, in order; seconds count from the source's start.
 
-        `engine.detection.stitch` joins what capture borders have cut.
+        `threshold` is that of `detect`. A stream may be left at any time; `close()` ends it at once. `detections`
+        joins what capture borders have cut. Raises InputError on a source that is none, or whose captures do not
+        fit the contract.
         """
-        if not isinstance(recording, Recording):
-            raise InputError(f"stream takes a Recording, not a {type(recording).__name__}; use open_recording(path)")
-        centre = checked_center(center_freq_hz)
-        captures = recording.captures(self.contract)
-        with ThreadPoolExecutor(1, "hydra-ahead") as ahead:  # reads and draws one capture ahead of the network
+        checked, least = checked_source(source), _checked(threshold)
+        captures = captures_of(checked, self.contract, checked_center(center_freq_hz))
+        return streamed(captures, self._slots, self._drawn, partial(self._found, threshold=least))
 
-            def draw(slot: Slot) -> _Drawn | None:
-                capture = next(captures, None)
-                if capture is None:
-                    return None
-                return self._drawn(capture if centre is None else replace(capture, center_freq_hz=centre), slot)
+    def detections(
+        self, source: CaptureSource, *, center_freq_hz: float | None = None, threshold: float | None = None
+    ) -> Generator[Detection, None, None]:
+        """The signals of a whole recording, or of a source without an end, each as soon as it is complete: in order
+        of completion, one that crosses captures as one detection. Takes and raises what `stream` does.
 
-            slots = cycle((self._slot, self._other_slot))
-            upcoming = ahead.submit(draw, next(slots))
-            while (drawn := upcoming.result()) is not None:
-                upcoming = ahead.submit(draw, next(slots))
-                yield self._looked_at(drawn, threshold)
+        After an error of the source, detections that were still open come first, then the error. A caller that may
+        stop early, or be interrupted, and wants those too holds an `engine.stitching.Stitcher` itself: `add(result)`
+        for each result of `stream`, and in a `finally` the rest by `close()`.
+        """
+        return stitched(self.stream(source, center_freq_hz=center_freq_hz, threshold=threshold))
 
     def detect_image(self, image: np.ndarray, *, threshold: float | None = None) -> tuple[Detection, ...]:
         """The signals in one rendered capture, as training's samples hold it.
@@ -166,11 +169,12 @@ class Engine:
         least = self.threshold if threshold is None else checked_threshold(threshold)
         pixels = checked_image(image)
         frame = Frame()
-        with call_under_way(), self._turn:
+        self._check_open()
+        with call_under_way(), self._slots.take() as slot, self._turn:
             self._check_open()
             with np.errstate(all="ignore"):
-                serving, drawn = self._serving, given(pixels, self._slot)
-                find(drawn, self.contract, self._slot, serving.network, serving.snapshot, least, frame)
+                serving, drawn = self._serving, given(pixels, slot)
+                find(drawn, self.contract, slot, serving.network, serving.snapshot, least, frame)
         return tuple(self._arbitrated(frame.detections))
 
     def refresh(self) -> bool:
@@ -218,25 +222,24 @@ class Engine:
 
     def _ran_on(self, serving: _Serving) -> dict[str, str]:
         network = serving.network
-        return {"device": self._slot.device.name, "runtime": network.runtime, "precision": network.precision}
+        return {"device": self._device.name, "runtime": network.runtime, "precision": network.precision}
 
-    def _drawn(self, capture: Capture, slot: Slot) -> "_Drawn":
+    def _drawn(self, capture: Capture, slot: Slot) -> _Drawn:
         frame = Frame()
-        with np.errstate(all="ignore"):
+        with self._rendering, np.errstate(all="ignore"):
             return _Drawn(capture, slot, frame, front_end(capture.iq, self.contract, slot, frame))
 
-    def _looked_at(self, drawn: "_Drawn", threshold: float | None) -> Result:
-        with call_under_way(), self._turn:
+    def _found(self, drawn: _Drawn, threshold: float | None) -> Result:
+        """The rest of a frame, when it is its turn."""
+        with self._turn:
             self._check_open()
-            return self._found(drawn, threshold)
+            return self._result(drawn, self.threshold if threshold is None else threshold)
 
-    def _found(self, drawn: "_Drawn", threshold: float | None) -> Result:
-        """The rest of a frame, whose turn it is."""
-        least = self.threshold if threshold is None else checked_threshold(threshold)
+    def _result(self, drawn: _Drawn, threshold: float) -> Result:
         capture, frame, serving = drawn.capture, drawn.frame, self._serving
         if drawn.drawn is not None:
             with np.errstate(all="ignore"):
-                find(drawn.drawn, self.contract, drawn.slot, serving.network, serving.snapshot, least, frame)
+                find(drawn.drawn, self.contract, drawn.slot, serving.network, serving.snapshot, threshold, frame)
         placed = (_placed(found, capture) for found in self._arbitrated(frame.detections))
         return Result(
             detections=tuple(found for found in placed if found is not None),
@@ -273,6 +276,10 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _checked(threshold: Any) -> float | None:
+    return None if threshold is None else checked_threshold(threshold)
 
 
 def _placed(found: Detection, capture: Capture) -> Detection | None:

@@ -59,12 +59,14 @@ class Network:
 
 
 class Slot:
-    """What one capture in flight owns: its ways to and from the device. Given back when the capture's result is out.
-    Computing is one queue for all slots, so captures take turns there and the arrays of the network are one set."""
+    """What one capture in flight owns: its ways to and from the device, and the arrays that go by its name. Taken from
+    `engine.slots` and given back when the capture's result is out. Computing is one queue for all slots, so captures
+    take turns there and the arrays of the network are one set."""
 
     def __init__(self, device: Device, name: str = "0") -> None:
         self.device = device
         self.name = name
+        self.under_way = False  # work was handed out that the host has not waited for
         self.upload: Stream = device.stream(f"upload {name}")
         self.compute: Stream = device.stream("compute")
         self.download: Stream = device.stream(f"download {name}")
@@ -72,6 +74,15 @@ class Slot:
     def own(self, name: str) -> str:
         """The name of an array or mark of this slot's."""
         return f"{name} {self.name}"
+
+    def settle(self) -> None:
+        """Waits for the work of a capture that was given up half-way: its arrays are then free for another."""
+        if not self.under_way:
+            return
+        self.compute.record(self.own("given up"))
+        self.download.wait(self.own("given up"))
+        self.download.synchronise()
+        self.under_way = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> D
     """The image of complex64[n]; None (and frame.quality) where there is nothing to look at and the device says so
     without being waited for."""
     device, own = slot.device, slot.own
+    slot.under_way = True
     with _timed(frame, "upload"):
         samples = device.upload(iq, slot.upload, own("iq"))
         slot.upload.record(own("iq is up"))
@@ -109,6 +121,7 @@ def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> D
 
 def given(pixels: np.ndarray, slot: Slot) -> Drawn:
     """An image float32[1024, 1024] that is there already."""
+    slot.under_way = True
     image = slot.device.upload(pixels, slot.upload, slot.own("image"))
     told = slot.device.upload(WORTH_A_LOOK, slot.upload, slot.own("told"))
     slot.upload.record(slot.own("image is up"))
@@ -144,6 +157,7 @@ def find(
             for number, out in enumerate(found)
         ]
         slot.download.synchronise()
+    slot.under_way = False
     frame.quality = _quality(told)
     if frame.quality != "ok":
         return

@@ -5,7 +5,8 @@ capture's results in place of another's cannot go unnoticed.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,10 +17,12 @@ import pytest
 from engine.anchors import STOCK
 from engine.contract import IMAGE_SIZE, Contract
 from engine.detection import Result
+from engine.device import Device
 from engine.engine import Engine
 from engine.errors import InputError
 from engine.heads import MAX_DETECTIONS, NMS_IOU, Head
 from engine.pipeline import Network
+from engine.recording import Capture
 from engine.sessions.scripted import ScriptedSession
 from engine.snapshot import Snapshot
 
@@ -27,6 +30,7 @@ SHORT: Final = Contract(capture_s=0.01)  # 200,000 samples, 96 frames: quick
 RATE: Final = SHORT.sample_rate_hz
 SHINES: Final = 0.15  # of the image's range below its brightest cell: 12 dB
 WIDTH: Final = 0.01  # of the band, taken by a `burst`
+PATIENCE_S: Final = 60  # what takes longer waits for ever
 FULL_SCORE: Final = 0.9  # of the head numbered 0; each next one is 0.001 less sure
 
 Answer = tuple[Sequence[Sequence[float]], Sequence[float]]  # boxes, scores; the rest is padding
@@ -51,11 +55,12 @@ def bench(
     signals: Sequence[str] = ("radar",),
     answers: Mapping[int, Answer] | None = None,
     contract: Contract = SHORT,
-    device: str = "auto",
+    device: str | Device = "auto",
     threshold: float = 0.5,
     nms_iou: float = NMS_IOU,
+    arbitrate: bool = False,
 ) -> Bench:
-    """An engine without a store. Head number k is of version k + 1."""
+    """An engine without a store. Head number k is of version k + 1; all claim one burst, and all are heard."""
     mouth: Answers = dict(answers or {})
     backbone = ScriptedSession(("image",), ("p2",), lambda feeds: {"p2": feeds["image"]})
     heads = ScriptedSession(
@@ -72,6 +77,7 @@ def bench(
         snapshot=Snapshot(7, 1, "ab" * 32, rows),
         device=device,
         threshold=threshold,
+        arbitrate=arbitrate,
     )
     return Bench(engine, mouth, backbone, heads, tuple(signals))
 
@@ -91,6 +97,26 @@ def shining(image: np.ndarray) -> list[float]:
     lit = image > image.max() - SHINES
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of captures as they are given."""
+
+    iqs: Sequence[np.ndarray]
+
+    def captures(self, contract: Contract) -> Iterator[Capture]:
+        for number, iq in enumerate(self.iqs):
+            yield Capture(iq, contract.sample_rate_hz, None, number * contract.capture_s, contract.capture_s)
+
+
+def when(reached: Callable[[], bool]) -> None:
+    """Returns once that is so."""
+    for _ in range(1000 * PATIENCE_S):
+        if reached():
+            return
+        threading.Event().wait(0.001)
+    pytest.fail("it never is")
 
 
 EMPTY: Final[Answer] = ([], [])
