@@ -83,9 +83,10 @@ def _renamed(head: Head, turn: int) -> Head:
 
 
 def opened(snapshot: Snapshot, loader: Loader) -> Engine:
-    """An engine without a store, whose heads stay as they are."""
+    """An engine without a store, whose heads stay as they are. It gives every head's detections: heads are compared one
+    by one."""
     network, contract = loader.network(snapshot), loader.release.contract
-    return Engine(None, contract, network, snapshot, loader.device, loader=loader)
+    return Engine(None, contract, network, snapshot, loader.device, loader=loader, arbitrate=False)
 
 
 def timed(

@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     material = Material(options.recordings, options.generated, options.scenes, options.noise)
     how = {"runtime": options.runtime, "precision": options.precision}
-    with Engine.open(options.models, threshold=SCORE_FROM, **how) as engine:
+    with Engine.open(options.models, threshold=SCORE_FROM, arbitrate=False, **how) as engine:
         figures, reports = measure(engine, material)
     console = Console()
     for title, report in reports.items():

@@ -67,7 +67,7 @@ class Engine:
         threshold: float = DEFAULT_THRESHOLD,
         signals: tuple[str, ...] | None = None,
         loader: Loader | None = None,
-        arbitrate: bool = False,
+        arbitrate: bool = True,
     ) -> None:
         self.contract = contract
         self.threshold = checked_threshold(threshold)
@@ -95,7 +95,7 @@ class Engine:
         threads: int = 0,
         threshold: float = DEFAULT_THRESHOLD,
         versions: Mapping[str, int] | None = None,
-        arbitrate: bool = False,
+        arbitrate: bool = True,
     ) -> "Engine":
         """Loads the backbone and the active heads of all signals, or of those named.
 

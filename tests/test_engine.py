@@ -84,6 +84,14 @@ def test_frequencies_are_absolute_where_a_centre_is_known() -> None:
     assert tuned == replace(bare, low_hz=bare.low_hz + 433e6, high_hz=bare.high_hz + 433e6)
 
 
+def test_of_heads_that_claim_one_burst_the_best_answers_unless_all_are_asked_for() -> None:
+    signals = ("radar", "lora", "fsk")
+    assert [d.signal for d in bench(signals, arbitrate=True).detect(NORMAL)] == ["radar"]
+    every = bench(signals, arbitrate=False).detect(NORMAL)
+    assert [d.signal for d in every] == ["radar", "lora", "fsk"]
+    assert every.scores().tolist() == sorted(every.scores(), reverse=True)
+
+
 def test_scores_below_the_threshold_are_not_told() -> None:
     boxes = [(100 * k, 100, 100 * k + 50, 200) for k in range(4)]
     b = bench(answers={0: (boxes, [0.3, 0.6, 0.5, 0.4999])}, threshold=0.5)
@@ -190,7 +198,7 @@ def test_nothing_is_read_on_the_host_before_it_is_there() -> None:
     b = bench(("radar", "lora"), device="recording")
     result = b.detect(NORMAL)
     assert result.ran_on["device"] == "recording"
-    log = b.engine._slot.device.log  # type: ignore[attr-defined]
+    log = b.engine._device.log  # type: ignore[attr-defined]
     downloads = [step for step in log if step.what == "download"]
     assert [step.mark for step in downloads] == ["told 0", *["found"] * 4]  # boxes and scores of two heads
     assert (log[-1].what, log[-1].stream) == ("synchronise", downloads[-1].stream)

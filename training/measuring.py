@@ -42,7 +42,7 @@ def measure(release: Release, heads: Sequence[Head], samples: Sequence[Sample]) 
     snapshot = Snapshot(0, release.version, release.backbone_hash, tuple(heads))
     network = Loader(release).network(snapshot)
     images: dict[int, list[Evaluated]] = {head.version: [] for head in heads}
-    with Engine(None, release.contract, network, snapshot, threshold=SCORE_FROM) as engine:
+    with Engine(None, release.contract, network, snapshot, threshold=SCORE_FROM, arbitrate=False) as engine:
         for sample in samples:
             found = engine.detect_image(sample.image())
             for version, evaluated in images.items():
