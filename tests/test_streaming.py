@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from engine.contract import Contract
-from engine.detection import stitch
 from engine.errors import InputError
 from engine.recording import Capture
 from engine.stitching import Stitcher
@@ -83,12 +82,11 @@ def test_a_threshold_that_is_none_is_refused_at_once(threshold: Any) -> None:
 
 
 def test_detections_of_a_stream_are_those_of_its_results_stitched() -> None:
-    engine = bench(("radar", "lora")).engine
+    engine, stitcher = bench(("radar", "lora")).engine, Stitcher()
     found = list(engine.detections(Source(PIECES), center_freq_hz=433e6))
-    assert sorted(found, key=lambda d: d.signal) == sorted(
-        stitch(engine.stream(Source(PIECES), center_freq_hz=433e6)), key=lambda d: d.signal
-    )
-    assert len(found) == 2
+    results = engine.stream(Source(PIECES), center_freq_hz=433e6)
+    assert found == [*(d for result in results for d in stitcher.add(result)), *stitcher.close()]
+    assert sorted(d.signal for d in found) == ["lora", "radar"]
     assert found[0].stop_s - found[0].start_s == pytest.approx(0.019, abs=1e-3)
 
 
