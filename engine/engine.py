@@ -137,7 +137,7 @@ class Engine:
     ) -> Iterator[Result]:
         """One result per capture of a recording, in order; seconds count from the recording's start.
 
-        `engine.detection.stitch` joins what capture borders have cut.
+        `engine.stitching.Stitcher` joins what capture borders have cut.
         """
         if not isinstance(recording, Recording):
             raise InputError(f"stream takes a Recording, not a {type(recording).__name__}; use open_recording(path)")
@@ -242,6 +242,7 @@ class Engine:
             detections=tuple(found for found in placed if found is not None),
             start_s=capture.start_s,
             stop_s=capture.start_s + capture.valid_s,
+            resolution_s=self.contract.resolution_s,
             data_quality=frame.quality,
             notes=capture.notes,
             timings_ms=frame.timings_ms,

@@ -11,9 +11,9 @@ import pytest
 
 from engine.boxes import to_physical
 from engine.contract import Contract
-from engine.detection import stitch
 from engine.errors import ClosedError, InputError, UnavailableError
 from engine.recording import Capture, Recording, open_recording, write_sigmf
+from engine.stitching import stitch
 
 from .scripted import FULL_SCORE, NORMAL, RATE, SHORT, bench, burst, same
 
