@@ -230,6 +230,11 @@ def test_a_recording_comes_as_one_result_per_capture_and_stitches_to_one_signal(
     assert (whole.low_hz, whole.high_hz) == pytest.approx((435.9e6, 436.1e6), abs=ROWS_HZ)
 
 
+def test_a_result_says_how_well_it_knows_edges_in_time(tmp_path: Path) -> None:
+    (result,) = bench().engine.stream(open_recording(recorded(tmp_path, NORMAL)))
+    assert result.resolution_s == SHORT.resolution_s == pytest.approx(FRAME_S)
+
+
 def test_a_centre_given_outweighs_the_recording_s(tmp_path: Path) -> None:
     recording = open_recording(recorded(tmp_path, NORMAL))
     (result,) = bench().engine.stream(recording, center_freq_hz=1e9)

@@ -80,6 +80,11 @@ def test_a_band_that_drifts_is_followed() -> None:
     assert (found.low_hz, found.high_hz) == (0, 1e6 + 19 * 2e5)
 
 
+def test_an_edge_in_time_is_known_to_a_column_of_a_fine_image_and_to_a_frame_of_a_coarse_one() -> None:
+    assert WIDEBAND.resolution_s == pytest.approx(0.2 / 1024, rel=1e-3)
+    assert ISM.resolution_s == 2048 / 2e6
+
+
 @pytest.mark.parametrize("contract", [WIDEBAND, ISM])
 def test_edges_are_as_unsure_as_the_contract_resolves_them(contract: Any) -> None:
     gap_s = 2.4 * contract.resolution_s
