@@ -1,11 +1,8 @@
 """g20 train, g20 export: samples to a version in the store, and a version to files that run elsewhere."""
 
-import signal as signals
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +12,7 @@ from rich.table import Table
 from engine.errors import UnavailableError
 
 from .consoles import data_console, progress_console, say
+from .interrupts import stop_on
 
 if TYPE_CHECKING:
     from training.jobs import Published
@@ -70,7 +68,7 @@ def train(
     from training.loop import Cancelled, Epoch, Prepared
     from training.samples import SampleStore
 
-    with _cancelled_by_ctrl_c() as stop, _bar() as bar:
+    with stop_on(SIGINT, SIGTERM) as stop, _bar() as bar:
         task = bar.add_task("features", total=None, said="")
         events = train_signal(
             signal,
@@ -127,24 +125,6 @@ def _share(value: float | None) -> str:
 
 def _counts(report: dict[str, Any]) -> str:
     return f"{report['hits']} / {report['truths']}" if report else "-"
-
-
-@contextmanager
-def _cancelled_by_ctrl_c() -> Iterator[threading.Event]:
-    """The first Ctrl-C asks training to stop, the second stops at once."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signals.signal(number, ask) for number in (signals.SIGINT, signals.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signals.signal(number, handler)
 
 
 def _bar() -> Progress:

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 
 from engine.contract import Contract
-from engine.detection import stitch
 from engine.engine import Engine
 from engine.recording import Recording, open_recording, resample
+from engine.stitching import stitch
 from training.bursts import NOT_A_SIGNAL, Burst, shift
 from training.metrics import Evaluated
 from training.scenes import Scene, SceneSettings, Truth, compose

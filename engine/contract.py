@@ -43,6 +43,11 @@ class Contract:
         return (self.capture_samples - self.n_fft) // self.hop + 1
 
     @property
+    def resolution_s(self) -> float:
+        """Seconds that an edge in time is known to: an STFT frame or an image column, whichever is longer."""
+        return max(1, self.frames / self.image_size) * self.hop / self.sample_rate_hz
+
+    @property
     def hash(self) -> str:
         """SHA-256 (hex) of the settings as canonical JSON."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

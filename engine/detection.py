@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -16,7 +16,6 @@ from .recording import Recording
 from .writing import SIGMF_VERSION
 
 FIELDS: Final = ("file", "signal", "score", "start_s", "stop_s", "low_hz", "high_hz", "version")
-STITCH_OVERLAP: Final = 0.5  # of the two bands' union, for pieces of one signal on both sides of a border
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class Result(Sequence[Detection]):
     ran_on: Mapping[str, str] = field(default_factory=dict)  # device, runtime, precision
     revision: int = 0
     versions: Mapping[str, int] = field(default_factory=dict)  # of every head that looked
+    resolution_s: float = 0.0  # of edges in time: a frame or an image column, whichever is longer; 0: not known
 
     def __len__(self) -> int:
         return len(self.detections)
@@ -76,54 +76,6 @@ class Result(Sequence[Detection]):
         return np.array([d.score for d in self.detections], np.float32)
 
 
-def stitch(results: Iterable[Result]) -> list[Detection]:
-    """All detections of a recording's captures in order of time, with pieces of one signal that meet at the
-    border of two captures joined, and what the last, backward reaching capture repeats told once."""
-    found: list[Detection] = []
-    covered_s = 0.0
-    for result in results:
-        slack_s = 0.02 * (result.stop_s - result.start_s)
-        for piece in result:
-            if piece.stop_s <= covered_s - slack_s:  # wholly inside what the capture before has seen
-                if not any(_overlap(piece, other) for other in found):
-                    found.append(piece)
-                continue
-            at = _partner(found, piece, covered_s, slack_s) if covered_s else None
-            if at is None:
-                found.append(piece)
-            else:
-                whole = found[at]
-                found[at] = replace(
-                    whole,
-                    score=max(whole.score, piece.score),
-                    stop_s=max(whole.stop_s, piece.stop_s),
-                    low_hz=min(whole.low_hz, piece.low_hz),
-                    high_hz=max(whole.high_hz, piece.high_hz),
-                )
-        covered_s = max(covered_s, result.stop_s)
-    return sorted(found, key=lambda d: (d.start_s, d.low_hz, d.signal))
-
-
-def _overlap(one: Detection, other: Detection) -> bool:
-    return (
-        one.signal == other.signal
-        and min(one.stop_s, other.stop_s) > max(one.start_s, other.start_s)
-        and min(one.high_hz, other.high_hz) > max(one.low_hz, other.low_hz)
-    )
-
-
-def _partner(found: Sequence[Detection], piece: Detection, border_s: float, slack_s: float) -> int | None:
-    if piece.start_s > border_s + slack_s:
-        return None
-    for index, other in enumerate(found):
-        if other.signal == piece.signal and other.stop_s >= min(border_s, piece.stop_s) - slack_s:
-            shared = min(other.high_hz, piece.high_hz) - max(other.low_hz, piece.low_hz)
-            union = max(other.high_hz, piece.high_hz) - min(other.low_hz, piece.low_hz)
-            if shared >= STITCH_OVERLAP * union:
-                return index
-    return None
-
-
 def as_json_line(detection: Detection, file: str) -> str:
     """One detection as one line of JSON, with the keys of FIELDS."""
     return json.dumps({"file": file, **asdict(detection)}, allow_nan=False, ensure_ascii=False)
@@ -131,10 +83,18 @@ def as_json_line(detection: Detection, file: str) -> str:
 
 def as_csv(detections: Iterable[Detection], file: str) -> str:
     """A table with a heading, one row a detection."""
+    return csv_row(FIELDS) + "".join(as_csv_row(detection, file) for detection in detections)
+
+
+def as_csv_row(detection: Detection, file: str) -> str:
+    """One detection as one row of CSV, line end included, with the columns of FIELDS."""
+    return csv_row((file, *asdict(detection).values()))
+
+
+def csv_row(values: Iterable[object]) -> str:
+    """Values as one row of CSV (RFC 4180, but for its line end, which is a newline)."""
     text = io.StringIO()
-    table = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    table.writeheader()
-    table.writerows({"file": file, **asdict(detection)} for detection in detections)
+    csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()
 
 

@@ -245,6 +245,7 @@ class Engine:
             detections=tuple(found for found in placed if found is not None),
             start_s=capture.start_s,
             stop_s=capture.start_s + capture.valid_s,
+            resolution_s=self.contract.resolution_s,
             data_quality=frame.quality,
             notes=capture.notes,
             timings_ms=frame.timings_ms,

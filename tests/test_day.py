@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from engine.boxes import corners, match
-from engine.detection import stitch
 from engine.engine import Engine
 from engine.recording import open_recording
 from engine.registry import Store
+from engine.stitching import stitch
 
 from .tiny_store import tree
 

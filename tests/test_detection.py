@@ -1,4 +1,4 @@
-"""Detections: pieces joined across captures, and written down as JSON lines, CSV and SigMF."""
+"""Detections: written down as JSON lines, CSV and SigMF."""
 
 import csv
 import io
@@ -13,124 +13,25 @@ from typing import Any
 import numpy as np
 import pytest
 import sigmf.validate
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engine.detection import FIELDS, Detection, Result, as_csv, as_json_line, as_sigmf, stitch
+from engine.detection import FIELDS, Detection, Result, as_csv, as_csv_row, as_json_line, as_sigmf
 from engine.recording import Recording, open_recording, write_rfcap, write_sigmf
 
 from .scripted import noise
 
-LENGTH = 0.2  # seconds of a capture
-EDGE = 1e-4  # of a capture's end that no frame's middle reaches, as with the default contract
 PIECE = Detection("radar", 0.9, 0.0, 0.1, 1e6, 2e6, 3)
-
-
-def result(start_s: float, *pieces: Detection, stop_s: float | None = None) -> Result:
-    return Result(pieces, start_s=start_s, stop_s=start_s + LENGTH if stop_s is None else stop_s)
 
 
 def lasting(start_s: float, stop_s: float, **changes: Any) -> Detection:
     return replace(PIECE, start_s=start_s, stop_s=stop_s, **changes)
 
 
-# stitching
-
-
-def test_a_signal_over_three_captures_becomes_one() -> None:
-    found = stitch(
-        [
-            result(0.0, lasting(0.15, 0.1999, score=0.7, low_hz=1.1e6)),
-            result(0.2, lasting(0.2001, 0.3999, score=0.95)),
-            result(0.4, lasting(0.4001, 0.45, score=0.8, high_hz=2.1e6)),
-        ]
-    )
-    assert found == [Detection("radar", 0.95, 0.15, 0.45, 1e6, 2.1e6, 3)]
-
-
-@given(st.floats(0, 0.7), st.floats(0.02, 0.9), st.sampled_from([0.8, 0.91, 1.0]))
-def test_a_signal_comes_out_whole_wherever_the_captures_cut_it(start_s: float, lasts_s: float, total_s: float) -> None:
-    stop_s = min(start_s + lasts_s, total_s)
-    starts = [index * LENGTH for index in range(math.ceil(total_s / LENGTH - 1e-9))]
-    starts[-1] = total_s - LENGTH  # reaches back
-    results = []
-    for first in starts:
-        seen = max(start_s, first + EDGE), min(stop_s, first + LENGTH - EDGE)
-        pieces = [lasting(*seen)] if seen[1] > seen[0] else []
-        results.append(result(first, *pieces))
-    (found,) = stitch(results)
-    assert (found.start_s, found.stop_s) == pytest.approx((start_s, stop_s), abs=2 * EDGE)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"signal": "lora"},
-        {"low_hz": 2e6, "high_hz": 3e6},  # beside it
-        {"low_hz": 1.6e6, "high_hz": 2.6e6},  # shares less than half of both bands' union
-        {"start_s": 0.21},  # begins 10 ms after the border
-    ],
-)
-def test_two_signals_that_meet_at_a_border_stay_two(other: dict[str, Any]) -> None:
-    first, second = lasting(0.1, 0.1999), replace(lasting(0.2001, 0.3), **other)
-    assert stitch([result(0.0, first), result(0.2, second)]) == [first, second]
-
-
-def test_what_ended_before_the_border_is_not_continued() -> None:
-    first, second = lasting(0.1, 0.19), lasting(0.2001, 0.3)
-    assert stitch([result(0.0, first), result(0.2, second)]) == [first, second]
-
-
-def test_several_signals_are_joined_each_with_its_own() -> None:
-    low, high = {"low_hz": -5e6, "high_hz": -4e6}, {"low_hz": 5e6, "high_hz": 6e6}
-    found = stitch(
-        [
-            result(0.0, lasting(0.1, 0.1999, **high), lasting(0.15, 0.1999, **low)),
-            result(0.2, lasting(0.2001, 0.25, **low), lasting(0.2001, 0.3, **high)),
-        ]
-    )
-    assert found == [lasting(0.1, 0.3, **high), lasting(0.15, 0.25, **low)]
-
-
-def test_what_a_backward_reaching_capture_repeats_is_told_once() -> None:
-    early, late = lasting(0.05, 0.06), lasting(0.15, 0.16)
-    seen_again = replace(late, start_s=0.1501, score=0.8)
-    new = lasting(0.25, 0.26)
-    assert stitch([result(0.0, early, late), result(0.1, seen_again, new)]) == [early, late, new]
-
-
-def test_what_only_the_backward_reaching_capture_finds_is_told() -> None:
-    early, missed = lasting(0.05, 0.06), lasting(0.15, 0.16)
-    assert stitch([result(0.0, early), result(0.1, missed)]) == [early, missed]
-
-
-def test_a_repeat_never_counts_for_another_signal_of_its_kind() -> None:
-    early, late = lasting(0.12, 0.13), lasting(0.15, 0.16)
-    surer = replace(early, score=0.99)
-    assert stitch([result(0.0, late, early), result(0.1, surer, late)]) == [early, late]
-
-
-def test_a_repeat_that_ends_at_the_border_is_told_once() -> None:
-    first = lasting(0.15, 0.198)  # within the slack of the border
-    assert stitch([result(0.0, first), result(0.1, lasting(0.1501, 0.1981))]) == [lasting(0.15, 0.1981)]
-    assert stitch([result(0.0, first), result(0.1, lasting(0.1501, 0.1979))]) == [first]
-
-
-def test_detections_come_in_order_of_time() -> None:
-    found = stitch([result(0.0, lasting(0.1, 0.11), lasting(0.01, 0.02), lasting(0.01, 0.02, low_hz=0.0))])
-    assert [(d.start_s, d.low_hz) for d in found] == [(0.01, 0.0), (0.01, 1e6), (0.1, 1e6)]
-
-
-def test_nothing_stitched_is_nothing() -> None:
-    assert stitch([]) == stitch([result(0.0), result(0.2)]) == []
-
-
 def test_a_result_is_a_sequence_of_detections() -> None:
     pieces = [lasting(0.1, 0.2), lasting(0.3, 0.4)]
-    whole = result(0.0, *pieces)
+    whole = Result(tuple(pieces))
     assert (len(whole), list(whole), whole[1], whole[-1]) == (2, pieces, pieces[1], pieces[1])
     assert pieces[0] in whole
-    assert not result(0.0)
+    assert not Result(())
 
 
 # JSON and CSV
@@ -165,6 +66,11 @@ def test_csv_comes_back_as_written() -> None:
     assert [tuple(row) for row in rows] == [FIELDS, FIELDS]
     assert [row["file"] for row in rows] == [names, names]
     assert [float(row["low_hz"]) for row in rows] == [1e6, -0.1]
+
+
+def test_rows_of_csv_written_one_by_one_are_the_table() -> None:
+    found = [PIECE, replace(PIECE, signal="lora")]
+    assert as_csv(found, "a,b") == as_csv([], "") + "".join(as_csv_row(d, "a,b") for d in found)
 
 
 def test_csv_of_nothing_is_its_heading() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from engine.boxes import to_physical
 from engine.contract import Contract
-from engine.detection import stitch
 from engine.errors import ClosedError, InputError, UnavailableError
 from engine.recording import Capture, Recording, open_recording, write_sigmf
+from engine.stitching import stitch
 
 from .scripted import FULL_SCORE, NORMAL, RATE, SHORT, bench, burst, same
 
@@ -236,6 +236,11 @@ def test_a_recording_comes_as_one_result_per_capture_and_stitches_to_one_signal(
     (whole,) = stitch(results)
     assert (whole.start_s, whole.stop_s) == pytest.approx((0.004, 0.023), abs=FRAME_S)
     assert (whole.low_hz, whole.high_hz) == pytest.approx((435.9e6, 436.1e6), abs=ROWS_HZ)
+
+
+def test_a_result_says_how_well_it_knows_edges_in_time(tmp_path: Path) -> None:
+    (result,) = bench().engine.stream(open_recording(recorded(tmp_path, NORMAL)))
+    assert result.resolution_s == SHORT.resolution_s == pytest.approx(FRAME_S)
 
 
 def test_a_centre_given_outweighs_the_recording_s(tmp_path: Path) -> None:

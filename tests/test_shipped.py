@@ -10,11 +10,11 @@ import pytest
 
 from engine.boxes import corners, match
 from engine.contract import ISM, WIDEBAND, Contract
-from engine.detection import stitch
 from engine.engine import Engine
 from engine.files import sha256
 from engine.recording import open_recording
 from engine.registry import Store
+from engine.stitching import stitch
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data"
