@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine.boxes import to_pixels
+from engine.choice import FLOAT32
 from engine.contract import Contract
 from engine.detection import Detection, Result
 from engine.engine import Engine
@@ -194,6 +195,6 @@ def doubts(run: Frames, frames_needed: int) -> Iterator[str]:
         yield f"p95 is {spread:.1f} times the median: something else runs on this machine"
     if not run.detections["dense"]:
         yield "nothing was found in the dense capture"
-    proof, exact = run.certificate, run.ran_on.get("precision", "float32") == "float32"
+    proof, exact = run.certificate, run.ran_on.get("precision", FLOAT32) == FLOAT32
     if not (proof.passed if exact else proof.matched >= LEAST_MATCHED * max(proof.detections, 1)):
         yield f"not what the plain way finds: {run.certificate.matched} of {run.certificate.detections} matched"

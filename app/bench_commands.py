@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from engine.choice import AUTO
-
-from .consoles import data_console, progress_console, say
+from .consoles import data_console, say
+from .options import DEVICE, MODELS, PRECISION, RUNTIME, Device, Models, Precision, Runtime
+from .progress import progress_bar
 
 
 def register(app: typer.Typer) -> None:
@@ -18,18 +17,22 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    models: Annotated[Path, typer.Option("--models", help="The model store.")] = Path("models"),
+    models: Models = MODELS,
     signals: Annotated[str, typer.Option(help="Numbers of heads, separated by commas.")] = "1,6,12,48",
     frames: Annotated[int, typer.Option(min=1, help="Captures timed for each.")] = 60,
-    device: Annotated[str, typer.Option(help="Where to compute; see `g20 devices`.")] = AUTO,
-    runtime: Annotated[str, typer.Option(help="auto measures those installed, and remembers.")] = AUTO,
-    precision: Annotated[str, typer.Option(help="Of the backbone: auto, float32 or int8.")] = AUTO,
+    device: Device = DEVICE,
+    runtime: Runtime = RUNTIME,
+    precision: Precision = PRECISION,
     threads: Annotated[int, typer.Option(min=0, help="Of the runtime; 0: all cores.")] = 0,
     budget_ms: Annotated[float | None, typer.Option(help="Exit with status 1 where p95 is above.")] = None,
     compare: Annotated[Path | None, typer.Option(help="An earlier --json: exit with status 1 if slower.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document in place of the table.")] = False,
 ) -> None:
-    """Time detection on made captures, results checked, and say whether it is real time."""
+    """Time detection on made captures, results checked, and say whether it is real time.
+
+    With --runtime auto, the runtimes installed are timed, and the fastest is what auto means from then on, on this
+    machine, in this precision; a run that is not to be trusted changes nothing.
+    """
     from engine.registry import Store
 
     from .bench_report import Report, read_report
@@ -37,14 +40,7 @@ def bench(
     counts = _counts(signals)
     earlier = read_report(compare) if compare else None
     store = Store(models)
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        console=progress_console,
-        transient=True,
-        disable=not progress_console.is_terminal,
-    ) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("preparing", total=len(counts) * frames)
         report = Report.measure(
             store, counts, frames, (device, runtime, precision, threads), lambda: bar.advance(task),
@@ -81,7 +77,7 @@ def _counts(text: str) -> list[int]:
 def _choices(report: Any) -> Table | None:
     if not report.choices:
         return None
-    table = Table(title="what `auto` may be, ms for the trunk alone", title_justify="left")
+    table = Table(title="runtimes that `auto` chooses from, ms for the trunk alone", title_justify="left")
     for heading in ("runtime", "precision", "ms", ""):
         table.add_column(heading, justify="right" if heading == "ms" else "left")
     for choice in report.choices:

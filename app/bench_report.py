@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from engine import VERSION
-from engine.choice import AUTO, PRECISIONS, Choice, remember
+from engine.choice import AUTO, FLOAT32, Choice, chosen, remember
 from engine.contract import IMAGE_SIZE
 from engine.device import describe_cpu, open_device
-from engine.errors import InputError, UnavailableError
+from engine.errors import InputError
 from engine.loading import TRUNKS, Loader
 from engine.registry import Release, Store
 from engine.sessions.open import CPU, installed
@@ -42,7 +42,7 @@ class Report:
     runs: list[dict[str, Any]]
     machine: dict[str, Any]
     models: dict[str, Any]
-    choices: list[dict[str, Any]]  # what `auto` was chosen from, where it was asked for
+    choices: list[dict[str, Any]]  # runtimes timed for `auto`, where that was asked for; `chosen` if trusted
     labels: list[str]  # why not to trust the figures
     wrong: bool  # an engine did not find what the plain way finds
 
@@ -64,23 +64,28 @@ class Report:
             raise InputError(f"{store.path} holds no heads: train one with `g20 train`, or name another with --models")
         labels = list(_busy())
         choices: list[dict[str, Any]] = []
-        if place.kind == CPU and AUTO in (runtime, precision) and not snapshot.full and release.has("trunk.onnx"):
+        chosen(runtime, precision, release.backbone_hash, kind=place.kind)  # names refused before anything is timed
+        if place.kind == CPU and runtime == AUTO and not snapshot.full and release.has("trunk.onnx"):
             tell("trying runtimes")
-            choices = _choose(release, runtime, precision, threads)
+            choices = _time_runtimes(release, precision, threads)
+            runtime = _fastest(choices)["runtime"]
         loader = Loader(release, runtime, threads, precision, place)
         iqs = captures(release.contract)
         runs, wrong = [], False
         for count in counts:
             tell(f"{count} heads")
             heads = with_heads(snapshot, count)
-            with opened(heads, Loader(release, "onnxruntime", 1, "float32", open_device("recording"))) as plain:
+            with opened(heads, Loader(release, "onnxruntime", 1, FLOAT32, open_device("recording"))) as plain:
                 golden = {n: plain.detect(iq, sample_rate_hz=release.contract.sample_rate_hz) for n, iq in iqs.items()}
             with opened(heads, loader) as engine:
                 run = timed(engine, golden, iqs, frames, tick)
             runs.append(figures(run, release.contract))
             labels += [f"{count} heads: {doubt}" for doubt in doubts(run, FRAMES_NEEDED)]
-            exact = run.ran_on["precision"] == "float32"
+            exact = run.ran_on["precision"] == FLOAT32
             wrong = wrong or not run.detections["dense"] or (exact and not run.certificate.passed)
+        if choices and not labels:
+            _fastest(choices)["chosen"] = True
+            remember(Choice(runtime, precision), release.backbone_hash)
         return cls(runs, _machine(), _models(store, release), choices, labels, wrong)
 
     @property
@@ -105,6 +110,17 @@ class Report:
         )
         for label in self.labels:
             yield f"not to be trusted: {label}"
+        if self.choices:
+            yield self._choice()
+
+    def _choice(self) -> str:
+        fastest = _fastest(self.choices)
+        if self.labels:
+            return (
+                f"no runtime chosen for `auto`, {fastest['runtime']} was the fastest: a run that is not to be trusted "
+                f"chooses nothing; repeat it on a quiet machine with at least {FRAMES_NEEDED} frames"
+            )
+        return f"`auto` is {fastest['runtime']} on this machine from now on, in {fastest['precision']}"
 
     def as_json(self, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
         return {
@@ -152,31 +168,26 @@ def read_report(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _choose(release: Release, runtime: str, precision: str, threads: int) -> list[dict[str, Any]]:
-    """Times the trunk in every runtime and precision that fits what was asked, and remembers the fastest pair."""
+def _time_runtimes(release: Release, precision: str, threads: int) -> list[dict[str, Any]]:
+    """Median milliseconds of the trunk in every runtime installed, in one precision."""
     tried: list[dict[str, Any]] = []
     image = np.random.default_rng(SEED).random((1, 1, IMAGE_SIZE, IMAGE_SIZE), np.float32)
-    for name in installed() if runtime == AUTO else [runtime]:
-        for kind in PRECISIONS[CPU] if precision == AUTO else [precision]:
-            if not release.has(TRUNKS[kind]):
-                continue
-            session = Loader(release, name, threads, kind).trunk()
-            walls = []
-            for _ in range(CHOICE_RUNS):
-                started = time.perf_counter()
-                session.run({"image": image})
-                walls.append((time.perf_counter() - started) * 1e3)
-            session.close()
-            tried.append(
-                {"runtime": name, "precision": kind, "ms": round(float(np.median(walls[1:])), 2), "chosen": False}
-            )
-    if not tried:
-        raise UnavailableError(f"{release.folder} holds no trunk in {precision}; take float32")
-    best = min(tried, key=lambda choice: choice["ms"])
-    best["chosen"] = True
-    if runtime == precision == AUTO:
-        remember(Choice(best["runtime"], best["precision"]), release.backbone_hash)
+    for name in installed():
+        session = Loader(release, name, threads, precision).trunk()
+        walls = []
+        for _ in range(CHOICE_RUNS):
+            started = time.perf_counter()
+            session.run({"image": image})
+            walls.append((time.perf_counter() - started) * 1e3)
+        session.close()
+        tried.append(
+            {"runtime": name, "precision": precision, "ms": round(float(np.median(walls[1:])), 2), "chosen": False}
+        )
     return tried
+
+
+def _fastest(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return min(tried, key=lambda choice: choice["ms"])
 
 
 def _busy() -> Iterator[str]:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from .consoles import data_console, say
+from engine.errors import HydraError, StoreError
+
+from .consoles import complain, data_console, say
+from .options import MODELS, Models
 
 if TYPE_CHECKING:
     from engine.contract import Contract
-    from training.samples import Sample
+    from training.samples import Sample, SampleStore
 
 Data = Annotated[Path, typer.Option("--data", help="Where samples are kept.")]
 Signal = Annotated[str, typer.Argument(help="The signal that a head looks for: a-z, 0-9 and _.")]
@@ -41,7 +44,7 @@ def add(
         list[Path] | None, typer.Argument(help="Recordings; their SigMF annotations become boxes.")
     ] = None,
     data: Data = Path("training_data"),
-    models: Annotated[Path, typer.Option("--models", help="The model store, for its front end.")] = Path("models"),
+    models: Models = MODELS,
     box: Annotated[
         list[str] | None,
         typer.Option(help="START_S,STOP_S,LOW_HZ,HIGH_HZ[,LABEL]: one more object in every file; absolute hertz."),
@@ -54,7 +57,10 @@ def add(
     rate: Annotated[float | None, typer.Option(help="Sample rate in Hz, where the file does not say it.")] = None,
     center: Annotated[float | None, typer.Option(help="Centre frequency in Hz, likewise.")] = None,
 ) -> None:
-    """Keep the windows of recordings that show a signal, with boxes around all that is in them."""
+    """Keep the windows of recordings that show a signal, with boxes around all that is in them.
+
+    A recording that is refused does not keep the others from being added; the exit status is then 1.
+    """
     if bool(files) == (coco is not None):
         raise typer.BadParameter("give recordings, or --coco FILE")
     if coco is not None and (box or limit or negatives or rate is not None or center is not None):
@@ -65,20 +71,31 @@ def add(
     from training.samples import SampleStore
 
     store, contract = SampleStore(data), Store(models).release().contract
+    store.folder(signal)  # refuses a bad name once, not for each file
     wish = None if side is None else side.value
     if coco is not None:
         from training.labels import coco_in
 
         _added(coco, coco_in(store, signal, coco, contract=contract, side=wish, label=label), contract)
+    refused = []
     for path in files or ():
-        recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
-        for note in recording.notes:
-            say(f"{path.name}: {note}")
-        found = store.add_recording(
-            signal, recording, contract=contract, limit=limit, negatives=negatives, side=wish, boxes_physical=boxes,
-            label=label,
-        )  # fmt: skip
-        _added(path, found, contract)
+        try:
+            recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
+            for note in recording.notes:
+                say(f"{path.name}: {note}")
+            found = store.add_recording(
+                signal, recording, contract=contract, limit=limit, negatives=negatives, side=wish,
+                boxes_physical=boxes, label=label,
+            )  # fmt: skip
+        except HydraError as error:
+            complain(error)
+            refused.append(path)
+        else:
+            _added(path, found, contract)
+    if refused:
+        names = ", ".join(map(str, refused))
+        say(f"added: {len(files or ()) - len(refused)} of {len(files or ())} recordings; not added: {names}")
+        raise typer.Exit(1)
 
 
 def show(
@@ -86,11 +103,13 @@ def show(
     data: Data = Path("training_data"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per sample.")] = False,
 ) -> None:
-    """What samples there are, and on which side of the split they stand."""
+    """List samples and their sides of the split; a signal that has none is an error."""
     from training.samples import SampleStore
     from training.splits import last_split
 
     store = SampleStore(data)
+    if signal is not None:
+        _check_known(store, signal)
     table = Table()
     headings = ("sample", "side", "own", "others", "at s", "from") if signal else ("signal", "samples", "labelled", "v")
     for heading in headings:
@@ -138,7 +157,6 @@ def export(
     ] = FormatName.coco,
 ) -> None:
     """Write the labels of a signal's samples for other tools."""
-    from engine.errors import StoreError
     from training.labels import coco_out, sigmf_write
     from training.samples import SampleStore
 
@@ -148,6 +166,16 @@ def export(
     written = [coco_out(samples, folder)] if form == FormatName.coco else sigmf_write(samples, folder)
     for path in written:
         typer.echo(str(path))
+
+
+def _check_known(store: "SampleStore", signal: str) -> None:
+    store.folder(signal)  # refuses a bad name
+    known = store.signals()
+    if signal not in known:
+        there = f"there are samples of {', '.join(known)}" if known else "there are none of any signal"
+        raise StoreError(
+            f"{store.path}: no samples of {signal!r}; {there}: add some with `g20 samples add {signal} FILE`"
+        )
 
 
 def _added(path: Path, samples: "list[Sample]", contract: "Contract") -> None:

@@ -7,7 +7,8 @@
     onnxruntime the same, each exported to ONNX, in ONNX Runtime
     openvino    the same ONNX files in OpenVINO
     original    one backbone pass and a full head per signal, one after another, in PyTorch: how Hydra began
-    hydra       this engine with its compact heads, as `auto` runs it; hydra_plain: ONNX Runtime in float32
+    hydra       this engine with its compact heads, as `auto` runs it, in float32; hydra_int8: likewise in 8 bits;
+                hydra_plain: ONNX Runtime in float32
 
 The peers' networks have random weights, for nobody has trained twelve of them: their time is measured, their F1 is not.
 All get their image from `torch.stft` once a capture, which is generous to those that would compute it per signal. Peers
@@ -43,7 +44,7 @@ from network.heads import FullHead
 
 log = logging.getLogger(__name__)
 
-PEERS: Final = ("hydra", "hydra_plain", "original", "openvino", "onnxruntime", "compiled", "eager")
+PEERS: Final = ("hydra", "hydra_int8", "hydra_plain", "original", "openvino", "onnxruntime", "compiled", "eager")
 OPSET: Final = 17
 TURN_S: Final = 1.0  # captures follow each other for as long, so that the quick do not always start from a cold cache
 
@@ -71,7 +72,8 @@ def measure(store: Store, signals: int, rounds: int, names: Sequence[str]) -> di
     contract = store.release().contract
     iqs = list(captures(contract).values())
     makers: dict[str, Callable[[], Run]] = {
-        "hydra": lambda: _hydra(store, signals, "auto", "auto"),
+        "hydra": lambda: _hydra(store, signals, "auto", "float32"),
+        "hydra_int8": lambda: _hydra(store, signals, "auto", "int8"),
         "hydra_plain": lambda: _hydra(store, signals, "onnxruntime", "float32"),
         "original": lambda: _original(contract, signals),
         "eager": lambda: _eager(contract, signals),

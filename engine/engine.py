@@ -91,7 +91,7 @@ class Engine:
         signals: Sequence[str] | None = None,
         device: str = "auto",
         runtime: str = "auto",
-        precision: str = "auto",
+        precision: str = "float32",
         threads: int = 0,
         threshold: float = DEFAULT_THRESHOLD,
         versions: Mapping[str, int] | None = None,
@@ -101,8 +101,9 @@ class Engine:
 
         `versions` runs other versions of some signals than the active ones, to measure them. Of detections of
         different signals on one burst only the best-scored one is kept; `arbitrate=False` gives every head's.
-        `runtime` and `precision` (of the trunk: float32 or int8) are on `auto` what `g20 bench` found fastest on this
-        machine, else ONNX Runtime in float32; every result says what ran.
+        `runtime` "auto" is the one that `g20 bench` found fastest on this machine, else ONNX Runtime; runtimes differ
+        in the last digits of scores and edges. `precision` is that of the trunk: float32, or where named int8 (CPU)
+        or float16 (GPU). Every result says what ran.
 
         Raises StoreError when the store or a head is damaged or missing, UnavailableError on a device or
         runtime that is not here.

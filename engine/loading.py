@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Final
 
-from .choice import AUTO, Choice, chosen
+from .choice import AUTO, FLOAT32, Choice, chosen
 from .device import Cpu, Device, cores
 from .errors import UnavailableError
 from .graphs import Shapes, read_graph, with_room
@@ -40,17 +40,13 @@ class Loader:
     release: Release
     runtime: str = AUTO
     threads: int = 0
-    precision: str = AUTO
+    precision: str = FLOAT32
     device: Device = field(default_factory=Cpu)
 
     @cached_property
     def choice(self) -> Choice:
-        """What the request comes down to on this machine; see `engine.choice`."""
-        kind = self.device.kind
-        found = chosen(self.runtime, self.precision, self.release.backbone_hash, kind=kind)
-        if self.precision == AUTO and not self.release.has(TRUNKS[found.precision]):
-            found = chosen(self.runtime, "float32", self.release.backbone_hash, kind=kind)
-        return found
+        """Runtime and precision on this machine; see `engine.choice`."""
+        return chosen(self.runtime, self.precision, self.release.backbone_hash, kind=self.device.kind)
 
     def network(self, snapshot: Snapshot, have: Network | None = None) -> Network:
         """The graphs that `snapshot` needs. Those of `have` are used again, so only what is missing is built.
@@ -62,7 +58,7 @@ class Loader:
         if network is None or network.lean != lean:
             reader = self.trunk() if lean else self.backbone()
             heads, shared, capacity = (have.heads, have.shared, have.capacity) if have else ({}, None, 0)
-            precision = self.choice.precision if lean else "float32"
+            precision = self.choice.precision if lean else FLOAT32
             network = Network(reader, heads, shared, capacity, lean=lean, precision=precision)
         if snapshot.full and "full" not in network.heads:
             features = feature_shapes(self.release.input_size)
@@ -79,8 +75,8 @@ class Loader:
         return network
 
     def backbone(self) -> Session:
-        """image -> p2..p6. Raises UnavailableError where 8 bits were asked for."""
-        if self.precision not in (AUTO, "float32"):
+        """image -> p2..p6. Raises UnavailableError in any precision but float32."""
+        if self.precision != FLOAT32:
             raise UnavailableError("full heads run in float32 only; leave --precision out, or choose compact signals")
         if self.choice.runtime in GRIDDED:
             raise UnavailableError("full heads do not run in TensorRT; take --runtime onnxruntime")

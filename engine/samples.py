@@ -12,7 +12,8 @@ from .resampling import MAX_RATE_HZ, rate_ratio, resample_by
 
 def checked_iq(iq: Any) -> np.ndarray:
     """complex[n] as NumPy sees it, nothing copied: complex64 and complex128 arrays of any stride and byte order,
-    lists, memory views, array-interface objects in host memory.
+    lists, memory views, array-interface objects in host memory. Masked samples (`numpy.ma`) are missing: a copy has
+    NaN in their place, so that the capture's data quality is "invalid".
 
     Raises InputError on anything whose meaning would be a guess: real numbers, integer pairs, 2-D arrays.
     """
@@ -32,7 +33,7 @@ def checked_iq(iq: Any) -> np.ndarray:
         raise InputError(f"iq is {array.dtype}, not complex; make pairs complex: ({parts}) / full_scale")
     if array.ndim != 1:
         raise InputError(f"iq has the shape {array.shape}; hand over one channel, complex[n]")
-    return array
+    return np.where(np.ma.getmaskarray(iq), np.nan, array) if np.ma.is_masked(iq) else array
 
 
 def checked_image(image: Any) -> np.ndarray:

@@ -11,19 +11,28 @@ import pytest
 from app import bench, bench_report
 from app.bench import ChangedError, captures, doubts, percentiles, same, stable, with_heads
 from app.bench_report import Report, read_report
+from engine.choice import Choice, chosen
 from engine.contract import WIDEBAND
 from engine.detection import Detection, Result
+from engine.engine import Engine
 from engine.errors import InputError
 from engine.registry import Store
 
 from .scripted import SHORT
 from .test_cli import Run, g20
-from .toy_store import add_head, toy_store
+from .toy_store import add_head, toy_store, trunk
 
 __all__ = ["g20"]
 
 FOUND = Detection("a", 0.9, 0.0, 0.1, 0.0, 1e6, 1)
 PLAIN = ("cpu", "onnxruntime", "float32", 1)
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few frames on a busy machine leave nothing to doubt."""
+    monkeypatch.setattr(bench_report, "doubts", lambda run, frames_needed: ())
+    monkeypatch.setattr(bench_report, "_busy", lambda: ())
 
 
 @pytest.fixture
@@ -101,6 +110,53 @@ def test_b01_runs_that_cannot_be_trusted_are_labelled(changes: dict[str, Any], s
 def test_b01_a_busy_machine_is_labelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_report.os, "getloadavg", lambda: (99.0, 0, 0))
     assert list(bench_report._busy()) == ["the load average was 99.0 before the first frame"]
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_after_any_bench_choice_the_engine_runs_that_runtime_in_float32(tmp_path: Path, precision: str) -> None:
+    store = toy_store(tmp_path / "models", {"trunk.int8.onnx": trunk()})
+    add_head(store, "bright", 200)
+    report = Report.measure(store, [1], 2, ("cpu", "auto", precision, 1))
+    (taken,) = [choice for choice in report.choices if choice["chosen"]]
+    assert {choice["precision"] for choice in report.choices} == {precision}
+    assert f"`auto` is {taken['runtime']} on this machine from now on, in {precision}" in list(report.lines())
+    assert chosen("auto", precision, store.release().backbone_hash) == Choice(taken["runtime"], precision)
+    with Engine.open(store.path) as engine:
+        assert engine.ran_on["precision"] == "float32"
+
+
+def test_a_run_that_is_not_to_be_trusted_chooses_nothing_and_says_so(
+    toys: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Choice] = []
+    monkeypatch.setattr(bench_report, "remember", lambda choice, backbone_hash: taken.append(choice))
+    report = Report.measure(toys, [1], 2, ("cpu", "auto", "float32", 1))
+    assert taken == [] and len(report.choices) > 1
+    assert not any(choice["chosen"] for choice in report.choices)
+    assert any("no runtime chosen for `auto`" in line and "at least 40 frames" in line for line in report.lines())
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_runtime_that_was_named_leaves_no_choice(toys: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_report, "remember", lambda choice, backbone_hash: pytest.fail("remembered"))
+    assert Report.measure(toys, [1], 1, PLAIN).choices == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("HYDRA_DEVICE", "abacus", "'abacus' is not available"),
+        ("HYDRA_RUNTIME", "tpu", "runtime 'tpu' is not known"),
+        ("HYDRA_PRECISION", "int4", "precision 'int4' is not known on cpu"),
+    ],
+)
+def test_the_environment_gives_the_defaults_of_options(
+    g20: Run, toys: Store, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    done = g20("bench", "--signals", "1", "--frames", "1", models=toys.path)
+    assert done.code == 1 and said in done.err
 
 
 def test_b03_the_command_writes_json_with_machine_versions_hashes_and_seed(g20: Run, toys: Store) -> None:

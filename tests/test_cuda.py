@@ -81,18 +81,21 @@ def test_runtimes_of_one_kind_of_device_are_refused_on_the_other() -> None:
     with pytest.raises(UnavailableError, match="runtime 'tensorrt' runs on cuda only; choose one of auto, onnxruntime"):
         open_session(b"", "tensorrt")
     with pytest.raises(UnavailableError, match="runtime 'openvino' runs on cpu only; choose one of auto, tensorrt"):
-        chosen("openvino", "auto", "ab", kind="cuda")
-    with pytest.raises(UnavailableError, match="precision 'int8' is not known on cuda; choose one of auto, float16"):
+        chosen("openvino", "float32", "ab", kind="cuda")
+    with pytest.raises(UnavailableError, match="precision 'int8' is not known on cuda; choose one of float32, float16"):
         chosen("auto", "int8", "ab", kind="cuda")
 
 
-def test_auto_on_a_gpu_is_the_first_runtime_installed_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_on_a_gpu_is_the_first_runtime_installed_in_the_precision_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("engine.choice.installed", lambda kind: {"tensorrt_rtx": "1.7", "onnxruntime": "1.32"})
-    assert vars(chosen("auto", "auto", "ab", kind="cuda")) == {"runtime": "tensorrt_rtx", "precision": "float16"}
+    for precision in ("float32", "float16"):
+        assert vars(chosen("auto", precision, "ab", kind="cuda")) == {"runtime": "tensorrt_rtx", "precision": precision}
     assert chosen("onnxruntime", "float32", "ab", kind="cuda").runtime == "onnxruntime"
     monkeypatch.setattr("engine.choice.installed", lambda kind: {})
     with pytest.raises(UnavailableError, match="no runtime for a GPU is installed: pip install"):
-        chosen("auto", "auto", "ab", kind="cuda")
+        chosen("auto", "float32", "ab", kind="cuda")
 
 
 # around a GPU

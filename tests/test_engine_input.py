@@ -159,6 +159,20 @@ def test_e03_every_layout_in_host_memory_means_the_same(b: Bench, name: str) -> 
     assert same(accepted(b, LAYOUTS[name]()), b.detect(NORMAL))
 
 
+@pytest.mark.parametrize("rate", [RATE, 2 * RATE])
+def test_e03_masked_samples_are_missing_as_nan_is(b: Bench, rate: float) -> None:
+    iq = np.ma.masked_array(NORMAL[: N // 2], mask=False)
+    iq[1000] = np.ma.masked
+    with unharmed(b):
+        masked, missing = (b.detect(samples, sample_rate_hz=rate) for samples in (iq, iq.filled(np.nan)))
+    assert masked.data_quality == missing.data_quality == "invalid"
+    assert len(masked) == len(missing) == 0
+
+
+def test_e03_a_masked_array_without_a_mask_is_as_its_samples(b: Bench) -> None:
+    assert same(accepted(b, np.ma.masked_array(NORMAL, mask=False)), b.detect(NORMAL))
+
+
 NOT_ONE_CHANNEL: dict[str, tuple[Callable[[], Any], str]] = {
     "2-D": (lambda: NORMAL.reshape(2, -1), r"shape \(2, 100000\); hand over one channel"),
     "one row": (lambda: NORMAL[None], r"shape \(1, 200000\)"),

@@ -10,7 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app import consoles, sample_commands
-from engine.errors import HydraError, InputError, StoreError
+from engine.errors import HydraError, StoreError
 from training.samples import SampleStore
 
 from .labelled import at, record
@@ -77,8 +77,35 @@ def test_wrong_use_is_told_and_nothing_is_written(run: Run, store: SampleStore, 
 
 
 def test_a_recording_without_the_signal_is_refused(run: Run, recording: Path) -> None:
-    with pytest.raises(InputError, match="no window shows 'beta'"):
-        run("add", "beta", recording)
+    done = run("add", "beta", recording)
+    assert done.exit_code == 1
+    assert "no window shows 'beta'" in done.output
+
+
+def test_a_bad_file_does_not_keep_the_others_from_being_added(
+    run: Run, store: SampleStore, recording: Path, tmp_path: Path
+) -> None:
+    other = record(tmp_path / "other", at(0.01, 0.02), seconds=0.03)
+    bad = tmp_path / "bad.sigmf-meta"
+    bad.write_text("{")
+    done = run("add", "alpha", recording, bad, tmp_path / "none.cs8", other)
+    assert done.exit_code == 1
+    assert "street.sigmf-meta: 2 windows" in done.output and "other.sigmf-meta: 1 windows" in done.output
+    assert f"added: 2 of 4 recordings; not added: {bad}, {tmp_path / 'none.cs8'}" in done.output
+    assert len(store.list("alpha")) == 3
+
+
+def test_a_bad_signal_name_is_refused_once_and_not_for_each_file(run: Run, recording: Path) -> None:
+    with pytest.raises(StoreError, match="use 1 to 64 of a-z, 0-9 and _"):
+        run("add", "Alpha", recording, recording)
+
+
+def test_listing_a_signal_without_samples_is_an_error_that_names_the_known_ones(run: Run, recording: Path) -> None:
+    with pytest.raises(StoreError, match="no samples of 'nosuch'; there are none of any signal"):
+        run("list", "nosuch")
+    run("add", "alpha", recording)
+    with pytest.raises(StoreError, match="no samples of 'nosuch'; there are samples of alpha: add some with"):
+        run("list", "nosuch", "--json")
 
 
 def test_the_list_counts_signals_and_shows_samples(run: Run, store: SampleStore, recording: Path) -> None:

@@ -18,7 +18,7 @@ from training.sample import content_id
 from training.samples import SampleStore
 
 from .labelled import drawn, put
-from .tiny_store import edit
+from .tiny_store import edit, overwrite
 
 
 @pytest.fixture
@@ -103,6 +103,43 @@ def test_a_box_moved_or_renamed_by_hand_is_refused(store: SampleStore) -> None:
             store.get("alpha", sample.sample_id)
 
 
+@pytest.mark.parametrize("changes", [{"time_offset_sec": 0.3}, {"center_freq_hz": 2e9}, {"center_freq_hz": None},
+                                     {"time_offset_sec": 1e300}, {"time_offset_sec": None}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("earlier", [False, True], ids=["with digest", "of an earlier version"])
+def test_a_time_or_frequency_that_does_not_fit_the_boxes_is_refused_with_the_samples_id(
+    store: SampleStore, changes: dict[str, Any], earlier: bool
+) -> None:
+    sample = put(store, time_offset_sec=0.25, center_freq_hz=1e9)
+    document = json.loads(sample.path.read_text())
+    if earlier:
+        del document["sha256"]
+        overwrite(sample.path, json.dumps(document))
+        assert store.get("alpha", sample.sample_id) == sample
+    edit(sample.path, **changes)
+    with pytest.raises(StoreError, match=f"{sample.sample_id}.json: .*(do not fit its boxes|not a number)"):
+        store.get("alpha", sample.sample_id)
+
+
+def test_boxes_moved_in_seconds_or_hertz_alone_are_refused(store: SampleStore) -> None:
+    sample = put(store)
+    document = json.loads(sample.path.read_text())
+    (box,) = document["boxes"]
+    for name in ("start_s", "stop_s", "low_hz", "high_hz"):
+        edit(sample.path, boxes=[{**box, name: box[name] + 1e3}])
+        with pytest.raises(StoreError, match=f"{sample.sample_id}.json: .*do not fit its boxes in seconds and hertz"):
+            store.get("alpha", sample.sample_id)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"time_offset_sec": 0.3}, {"center_freq_hz": 2e9}, {"created_by": "others"}], ids=str
+)
+def test_an_edited_value_of_a_sample_without_boxes_is_refused(store: SampleStore, changes: dict[str, Any]) -> None:
+    sample = put(store, boxes=(), time_offset_sec=0.25, center_freq_hz=1e9)
+    edit(sample.path, **changes)
+    with pytest.raises(StoreError, match=f"{sample.sample_id}.json: .*a value was edited"):
+        store.get("alpha", sample.sample_id)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1, "a": 2}', '{"a": NaN}', "\0", "[" * 100_000])
 def test_a_damaged_sample_is_named_and_can_be_removed(store: SampleStore, text: str) -> None:
     sample = put(store)
@@ -185,6 +222,7 @@ def test_a_thousand_samples_are_listed_and_may_come_and_go(store: SampleStore) -
         image_sha256, source = f"{number:064x}", f"other {number}"
         sample_id = content_id(image_sha256, first.boxes, first.contract.hash, source)
         changes = {"sample_id": sample_id, "image_sha256": image_sha256, "source_capture": source}
+        document.pop("sha256", None)  # as earlier versions wrote them
         first.path.with_name(f"{sample_id}.json").write_text(json.dumps({**document, **changes}))
         first.path.with_name(f"{sample_id}.npz").write_bytes(picture[:9])
     put(store, 1)

@@ -39,11 +39,10 @@ def test_a_samples_json_has_the_boxes_in_seconds_and_hertz_too(store: SampleStor
     assert [stored[k] for k in ("low_hz", "high_hz")] == pytest.approx([low + CENTRE_HZ, high + CENTRE_HZ])
 
 
-def test_own_foreign_and_ignored_boxes_are_told_apart(store: SampleStore) -> None:
+def test_own_and_ignored_boxes_are_told_apart(store: SampleStore) -> None:
     boxes = (BOX, Box(1, 1, 2, 2, "beta"), Box(3, 3, 4, 4, "other"))
     sample = put(store, boxes=boxes)
     assert sample.own_boxes.tolist() == [[10, 20, 30, 40]]
-    assert sample.foreign_boxes.tolist() == [[1, 1, 2, 2]]
     assert sample.ignored_boxes.tolist() == [[3, 3, 4, 4]]
     assert sample.own_boxes.dtype == np.float32 and put(store, 1, ()).own_boxes.shape == (0, 4)
 

@@ -125,6 +125,66 @@ def test_boxes_outside_the_recording_are_refused(store: SampleStore, tmp_path: P
         store.add_recording("alpha", record(tmp_path / "r"), contract=CONTRACT, boxes_physical=[(*box, "alpha")])  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize(
+    ("box", "clipped"),
+    [
+        ((-0.01, 0.02, 9.998e8, 1.0001e9), (0, 0.02, 9.998e8, 1.0001e9)),
+        ((0.03, 9, 9.998e8, 1.0001e9), (0.03, 0.05, 9.998e8, 1.0001e9)),
+        ((0.01, 0.02, 9e8, 1.0001e9), (0.01, 0.02, 9.995e8, 1.0001e9)),
+        ((0.01, 0.02, 9.998e8, 2e9), (0.01, 0.02, 9.998e8, 1.0005e9)),
+    ],
+    ids=["before the start", "behind the end", "below the band", "above the band"],
+)
+def test_a_box_that_sticks_out_is_clipped_to_the_recording(
+    store: SampleStore, tmp_path: Path, box: tuple[float, ...], clipped: tuple[float, ...]
+) -> None:
+    path = record(tmp_path / "r")
+    (sample,) = store.add_recording("alpha", path, contract=CONTRACT, boxes_physical=[(*box, "alpha")])  # type: ignore[list-item]
+    shift = np.array([0, 0, CENTRE_HZ, CENTRE_HZ])
+    wanted = to_pixels(np.array([clipped]) - shift, CONTRACT).clip(0, 1024)
+    assert sample.own_boxes == pytest.approx(wanted, abs=1e-3)
+
+
+COLUMN_S = CONTRACT.frames * CONTRACT.hop / CONTRACT.image_size / CONTRACT.sample_rate_hz
+TWO_BINS_HZ = 2 * CONTRACT.sample_rate_hz / CONTRACT.n_fft
+
+
+@pytest.mark.parametrize(("columns", "bins"), [(0.9, 40), (40, 0.9)], ids=["short", "narrow"])
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_box_smaller_than_a_column_by_two_bins_is_refused_by_name(
+    store: SampleStore, tmp_path: Path, columns: float, bins: float, annotated: bool
+) -> None:
+    small = at(0.01, 0.01 + columns * COLUMN_S, "alpha", 1e5, 1e5 + bins * TWO_BINS_HZ)
+    path = record(tmp_path / "r", at(0.01, 0.02), *[small] * annotated)
+    given = [] if annotated else [(small.start_s, small.stop_s, small.low_hz, small.high_hz, "alpha")]
+    with pytest.raises(InputError, match=r"r\.sigmf-\w+: box 'alpha', 0\.01 to .* s, .* Hz is .*one image column"):
+        store.add_recording("alpha", path, contract=CONTRACT, boxes_physical=given)
+    assert store.list("alpha") == []
+
+
+def test_a_box_of_a_column_by_two_bins_is_kept(store: SampleStore, tmp_path: Path) -> None:
+    box = (0.01, 0.01 + COLUMN_S, CENTRE_HZ, CENTRE_HZ + TWO_BINS_HZ, "alpha")
+    (sample,) = store.add_recording("alpha", record(tmp_path / "r"), contract=CONTRACT, boxes_physical=[box])
+    assert len(sample.own_boxes) == 1
+
+
+def test_small_annotations_of_other_signals_are_kept(store: SampleStore, tmp_path: Path) -> None:
+    path = record(tmp_path / "r", at(0.01, 0.02), at(0.03, 0.03 + COLUMN_S / 2, "beta"))
+    (sample,) = store.add_recording("alpha", path, contract=CONTRACT)
+    assert sorted(box.label for box in sample.boxes) == ["alpha", "beta"]
+
+
+def test_a_recording_refused_half_way_says_how_many_windows_were_added(store: SampleStore, tmp_path: Path) -> None:
+    path = record(tmp_path / "r", at(0.01, 0.02), at(0.06, 0.07), seconds=0.1)
+    first, second = store.add_recording("alpha", path, contract=CONTRACT)
+    store.remove("alpha", min(first, second, key=lambda sample: sample.time_offset_sec).sample_id)
+    box = (0.08, 0.09, CENTRE_HZ, CENTRE_HZ + 1e5, "beta")
+    with pytest.raises(
+        InputError, match=r"is sample .* with other boxes.*; 1 windows of r.sigmf-meta before it were added"
+    ):
+        store.add_recording("alpha", path, contract=CONTRACT, boxes_physical=[box])
+
+
 def test_a_renamed_copy_of_a_recording_is_the_same_recording(store: SampleStore, tmp_path: Path) -> None:
     path = record(tmp_path / "r", at(0.01, 0.02))
     for ending in (".sigmf-meta", ".sigmf-data"):

@@ -22,9 +22,11 @@ from .windows import OTHER
 Side = Literal["train", "validation"]
 SIDES: Final[tuple[Side, ...]] = ("train", "validation")
 EDGES: Final = ("x_min", "y_min", "x_max", "y_max")
+PHYSICAL: Final = ("start_s", "stop_s", "low_hz", "high_hz")
 DECIMALS: Final = 3  # of a pixel: finer differences are no other box
 MAX_BOXES: Final = 2000
 MAX_LABEL: Final = 128  # characters
+ROUNDING: Final = 1e-12  # relative, of seconds and hertz written by another machine
 MAX_NUMBER: Final = 1e15  # seconds and hertz beyond this are nonsense
 
 
@@ -73,11 +75,6 @@ class Sample:
         return self._edges(lambda label: label == self.signal)
 
     @property
-    def foreign_boxes(self) -> np.ndarray:
-        """float32[N, 4] pixel boxes of other signals; those labelled `other` are not among them."""
-        return self._edges(lambda label: label not in (self.signal, OTHER))
-
-    @property
     def ignored_boxes(self) -> np.ndarray:
         """float32[N, 4] pixel boxes labelled `other`."""
         return self._edges(lambda label: label == OTHER)
@@ -92,14 +89,14 @@ class Sample:
     def as_json(self) -> dict[str, Any]:
         fields = ("sample_id", "signal", "source_capture", "time_offset_sec", "duration_sec", "center_freq_hz",
                   "sample_rate_hz", "created_at", "created_by", "side", "image_sha256")  # fmt: skip
-        physical = (("start_s", "stop_s", "low_hz", "high_hz"), self.annotations)
         boxes = [
             {**dict(zip(EDGES, _edges(box), strict=True)), "label": box.label,
-             **{name: getattr(place, name) for name in physical[0]}}
-            for box, place in zip(self.boxes, physical[1], strict=True)
+             **{name: getattr(place, name) for name in PHYSICAL}}
+            for box, place in zip(self.boxes, self.annotations, strict=True)
         ]  # fmt: skip
         about = {name: getattr(self, name) for name in fields}
-        return {**about, "spectrogram_params": self.contract.as_json(), "boxes": boxes}
+        document = {**about, "spectrogram_params": self.contract.as_json(), "boxes": boxes}
+        return {**document, "sha256": _digest(document)}
 
     @classmethod
     def read(cls, path: Path, signal: str) -> "Sample":
@@ -125,6 +122,7 @@ class Sample:
                 raise ValueError("duration or sample rate are not those of its contract")
             if {found["sample_id"], path.stem} != {named}:
                 raise ValueError(f"its content is that of sample {named}")
+            _check_placement(sample, found)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, MismatchError) as error:
             raise StoreError(f"{path}: not the sample that was added ({error}); remove it and add it again") from error
         return sample
@@ -167,6 +165,26 @@ def source_key(source_capture: str) -> str:
 def is_number(value: object) -> bool:
     """Whether it is a number that a time or a frequency can be."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
+
+
+def _check_placement(sample: Sample, found: dict[str, Any]) -> None:
+    """Raises ValueError unless time offset and centre frequency are those that the sample was written with.
+
+    They fit the boxes in seconds and hertz to a thousandth of a pixel; the digest covers samples without boxes (none
+    is in samples of earlier versions).
+    """
+    stored = np.array([[_number(box, name) for name in PHYSICAL] for box in found["boxes"]]).reshape(-1, 4)
+    placed = np.array([[getattr(place, name) for name in PHYSICAL] for place in sample.annotations]).reshape(-1, 4)
+    pixel = np.repeat([sample.duration_sec, sample.sample_rate_hz], 2) / IMAGE_SIZE
+    if (np.abs(stored - placed) > 10.0**-DECIMALS * pixel + ROUNDING * np.abs(placed)).any():
+        raise ValueError("time_offset_sec or center_freq_hz do not fit its boxes in seconds and hertz")
+    document = {key: value for key, value in found.items() if key != "sha256"}
+    if found.get("sha256", digest := _digest(document)) != digest:
+        raise ValueError("a value was edited, for its digest (sha256) is another")
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _edges(box: Box) -> tuple[float, float, float, float]:

@@ -20,9 +20,10 @@ from engine.contract import Contract
 from engine.errors import InputError, StoreError
 from engine.files import read_json, sync_folder, write_json
 from engine.locking import writing
-from engine.recording import Annotation, Recording, open_recording
+from engine.recording import Recording, open_recording
 from engine.registry import checked_name, now
 
+from .objects import Physical, objects_of
 from .sample import SIDES, Box, Sample, Side, checked_boxes, content_id, is_number
 from .sample_images import SHAPE, image_hash, write_image
 from .splits import without
@@ -105,21 +106,21 @@ class SampleStore:
         limit: int | None = None,
         negatives: int = 0,
         side: Side | None = None,
-        boxes_physical: Iterable[tuple[float, float, float, float, str]] | None = None,
+        boxes_physical: Iterable[Physical] | None = None,
         label: str | None = None,
         created_by: str = "user",
     ) -> list[Sample]:
         """Keeps the windows of a recording, cut and drawn as the engine does it, that show the signal.
 
         At most `limit` of them, and at most `negatives` without it. All annotations of the file become boxes,
-        and so do `boxes_physical`: start_s, stop_s, low_hz, high_hz, label, as `Annotation` has them. `label` is
-        the file's name for the signal. Objects seen by less than a quarter are labelled `other`. Windows that
-        are silent or not finite are passed over. Raises InputError where no window would be kept.
+        and so do `boxes_physical`: start_s, stop_s, low_hz, high_hz, label, as `Annotation` has them, clipped to
+        the recording. `label` is the file's name for the signal. Objects seen by less than a quarter are labelled
+        `other`. Windows that are silent or not finite are passed over. Raises InputError where no window would be
+        kept, and, before any is, on a box smaller than a head resolves (see `objects_of`).
         """
         self.folder(signal)  # refused before anything is read
         taken = recording if isinstance(recording, Recording) else open_recording(recording)
-        objects = [*taken.annotations, *_given(boxes_physical or (), taken)]
-        objects = [_renamed(found, signal, label) for found in objects]
+        objects = objects_of(taken, boxes_physical or (), contract, signal, label)
         source, added = source_of(taken), list[Sample]()
         left = {True: len(taken) if limit is None else limit, False: negatives}
         for window in windows(taken, contract, objects):
@@ -128,10 +129,14 @@ class SampleStore:
                 continue
             left[shown] -= 1
             boxes = [Box(*edges, name) for edges, name in zip(window.boxes.tolist(), window.labels, strict=True)]
-            sample = self.add(
-                signal, image, boxes, contract=contract, source_capture=source, time_offset_sec=window.start_s,
-                center_freq_hz=taken.center_freq_hz, created_by=created_by, side=side,
-            )  # fmt: skip
+            try:
+                sample = self.add(
+                    signal, image, boxes, contract=contract, source_capture=source, time_offset_sec=window.start_s,
+                    center_freq_hz=taken.center_freq_hz, created_by=created_by, side=side,
+                )  # fmt: skip
+            except InputError as error:
+                kept = f"; {len(added)} windows of {taken.path.name} before it were added" if added else ""
+                raise InputError(f"{error}{kept}") from error
             added.append(sample)
         if not added:
             labels = ", ".join(repr(name) for name in sorted({found.label for found in objects})) or "none"
@@ -252,21 +257,3 @@ def _same_side(sample: Sample, side: Side | None) -> Sample:
             f"remove it first with `g20 samples remove {sample.signal} {sample.sample_id}`"
         )
     return sample
-
-
-def _given(boxes: Iterable[tuple[float, float, float, float, str]], recording: Recording) -> list[Annotation]:
-    found = [Annotation(name, start, stop, low, high) for start, stop, low, high, name in boxes]
-    centre, half = recording.center_freq_hz or 0.0, recording.sample_rate_hz / 2
-    for box in found:
-        in_time = 0 <= box.start_s < box.stop_s and box.start_s < recording.duration_s
-        if not (in_time and centre - half < box.high_hz and box.low_hz < min(box.high_hz, centre + half)):
-            raise InputError(
-                f"{recording.path}: box {box.start_s:g} to {box.stop_s:g} s, {box.low_hz:g} to {box.high_hz:g} Hz has "
-                f"no area in it: it spans 0 to {recording.duration_s:g} s, {centre - half:g} to {centre + half:g} Hz"
-            )
-    return found
-
-
-def _renamed(found: Annotation, signal: str, label: str | None) -> Annotation:
-    name = signal if label is not None and found.label == label else found.label
-    return Annotation(name, found.start_s, found.stop_s, found.low_hz, found.high_hz)
