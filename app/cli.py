@@ -17,6 +17,7 @@ from engine.detection import Detection, Result, as_json_line, as_sigmf, stitch
 from engine.device import describe_cpu
 from engine.engine import DEFAULT_THRESHOLD, Engine
 from engine.errors import HydraError, UnavailableError
+from engine.finding import locate
 from engine.recording import Recording, open_recording
 
 from . import bench_commands, sample_commands, training_commands, version_commands
@@ -28,6 +29,9 @@ for commands in (bench_commands, sample_commands, training_commands, version_com
     commands.register(app)
 
 Models = Annotated[Path, typer.Option("--models", help="The model store.")]
+FoundModels = Annotated[
+    Path | None, typer.Option("--models", help="The model store, or the name of an installed pack.")
+]
 
 
 class ContractName(StrEnum):
@@ -47,7 +51,7 @@ def _version(
 @app.command()
 def detect(
     files: Annotated[list[Path], typer.Argument(help="Recordings: SigMF, RFCAP, WAV, .cf32 .cs16 .cs8 .cu8 .iq")],
-    models: Models = Path("models"),
+    models: FoundModels = None,
     signals: Annotated[str | None, typer.Option(help="Only these signals, separated by commas.")] = None,
     threshold: Annotated[float, typer.Option(help="Least score of a detection, 0 to 1.")] = DEFAULT_THRESHOLD,
     rate: Annotated[float | None, typer.Option(help="Sample rate in Hz, where the file does not say it.")] = None,
@@ -71,8 +75,12 @@ def detect(
     wanted = None if signals is None else [name.strip() for name in signals.split(",") if name.strip()]
     if wanted == []:
         raise typer.BadParameter(f"--signals {signals!r} names no signal")
+    if plot is not None:
+        _check_plotting()
     failed = False
-    with Engine.open(models, signals=wanted, device=device, threshold=threshold, arbitrate=arbitrate) as engine:
+    with Engine.open(
+        _located(models), signals=wanted, device=device, threshold=threshold, arbitrate=arbitrate
+    ) as engine:
         for path in files:
             try:
                 recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
@@ -92,6 +100,21 @@ def detect(
                 _plot(plot, engine, recording, found)
     if failed:
         raise typer.Exit(1)
+
+
+def _located(given: Path | None) -> Path:
+    """The store to use; which one goes to standard error, unless it was given."""
+    found = locate(given)
+    if given is None:
+        say(f"models: {found.path.absolute()} ({found.origin})")
+    return found.path
+
+
+def _check_plotting() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(f"--plot needs Matplotlib ({error}): pip install 'hydra-rf[plot]'") from error
 
 
 def _results(engine: Engine, recording: Recording) -> list[Result]:
