@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.registry import Store
 from hatch_build import FOLDERS, NAME, copy, prefixed
 
 from .test_cli import recording
@@ -119,6 +120,16 @@ def test_detection_runs_from_the_wheel_on_an_installed_pack(
 ) -> None:
     out = ran("-m", NAME, "detect", recording, "--json", cwd=tmp_path, PYTHONPATH=str(site_with_pack))
     assert [json.loads(line)["signal"] for line in out.splitlines()] == ["alpha", "beta"]
+
+
+def test_a_pack_of_a_damaged_store_is_refused(tiny: Store, tmp_path: Path) -> None:
+    graph = next(tiny.path.rglob("*.onnx"))
+    graph.unlink()
+    words = [sys.executable, "scripts/make_pack", tiny.path, "tiny", "--out", tmp_path / "dist"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert graph.name in done.stderr
+    assert not (tmp_path / "dist").exists()
 
 
 @pytest.mark.slow
