@@ -1,12 +1,13 @@
 # make detect   a virtual environment with the base install, then detection on a demonstration recording
-# make test     a virtual environment with all that tests need, checks and tests
+# make test     a virtual environment with all that tests need, checks and the fast tests
+# make test-all the same with the slow tests
 # make train    a new signal from five recordings, in a store of its own: the day that the README tells
 PYTHON ?= python3
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL = -m pip install --progress-bar on --disable-pip-version-check
 G20 = ../../.venv-dev/bin/g20
 DEMO = out/demo.sigmf-meta
 
-.PHONY: detect test train clean
+.PHONY: detect test test-all train clean
 
 detect: .venv/ready
 	mkdir -p out
@@ -14,6 +15,10 @@ detect: .venv/ready
 	.venv/bin/g20 detect $(DEMO) --match --plot out/demo.png
 
 test: .venv-dev/ready
+	scripts/check
+	.venv-dev/bin/python -m pytest -m "not slow"
+
+test-all: .venv-dev/ready
 	scripts/check
 	.venv-dev/bin/python -m pytest
 
@@ -25,7 +30,7 @@ train: .venv-dev/ready
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/python $(PIP_INSTALL) --editable .
+	.venv/bin/python $(PIP_INSTALL) --editable '.[plot]'
 	touch $@
 
 .venv-dev/ready: pyproject.toml

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from .consoles import data_console, say
-from .options import DEVICE, MODELS, PRECISION, RUNTIME, Device, Models, Precision, Runtime
+from .options import DEVICE, PRECISION, RUNTIME, Device, Models, Precision, Runtime, located
 from .progress import progress_bar
 
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    models: Models = MODELS,
+    models: Models = None,
     signals: Annotated[str, typer.Option(help="Numbers of heads, separated by commas.")] = "1,6,12,48",
     frames: Annotated[int, typer.Option(min=1, help="Captures timed for each.")] = 60,
     device: Device = DEVICE,
@@ -39,7 +39,7 @@ def bench(
 
     counts = _counts(signals)
     earlier = read_report(compare) if compare else None
-    store = Store(models)
+    store = Store(located(models))
     with progress_bar() as bar:
         task = bar.add_task("preparing", total=len(counts) * frames)
         report = Report.measure(

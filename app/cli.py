@@ -39,7 +39,7 @@ def _version(
 def extract(
     checkpoint: Annotated[Path, typer.Argument(help="A legacy checkpoint: the state dict of one detector.")],
     signal: Annotated[str, typer.Option(help="What its head looks for: a-z, 0-9 and _.")],
-    models: Annotated[Path, typer.Option("--models", help="The model store.")] = Path("models"),
+    models: Annotated[Path, typer.Option("--models", help="The model store to make or add to.")] = Path("models"),
     contract: Annotated[ContractName, typer.Option(help="The front end it was trained with.")] = ContractName.wideband,
     anchor_sizes: Annotated[str, typer.Option(help="Per level, in network pixels.")] = "32,64,128,256,512",
     anchor_ratios: Annotated[str, typer.Option(help="Height over width.")] = "0.5,1,2",

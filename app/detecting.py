@@ -22,6 +22,7 @@ from .consoles import complain, data_console, progress, progress_console, say
 from .detection_lines import CsvLines, JsonLines, Lines, NoLines, TableLines
 from .interrupts import stop_on
 from .matching import matched_table
+from .options import DEVICE, PRECISION, RUNTIME, Device, Models, Precision, Runtime, located
 
 INTERRUPTED = 128 + SIGINT
 
@@ -32,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def detect(
     files: Annotated[list[Path], typer.Argument(help="Recordings: SigMF, RFCAP, WAV, .cf32 .cs16 .cs8 .cu8 .iq")],
-    models: Annotated[Path, typer.Option("--models", help="The model store.")] = Path("models"),
+    models: Models = None,
     signals: Annotated[str | None, typer.Option(help="Only these signals, separated by commas.")] = None,
     threshold: Annotated[float, typer.Option(help="Least score of a detection, 0 to 1.")] = DEFAULT_THRESHOLD,
     rate: Annotated[float | None, typer.Option(help="Sample rate in Hz, where the file does not say it.")] = None,
@@ -42,7 +43,9 @@ def detect(
     sigmf: Annotated[bool, typer.Option("--sigmf", help="SigMF annotations, one document per file.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write the spectrogram with boxes to this PNG.")] = None,
     match: Annotated[bool, typer.Option("--match", help="Compare with the recording's own annotations.")] = False,
-    device: Annotated[str, typer.Option(help="Where to compute; see `g20 devices`.")] = "auto",
+    device: Device = DEVICE,
+    runtime: Runtime = RUNTIME,
+    precision: Precision = PRECISION,
     all_heads: Annotated[
         bool, typer.Option("--all-heads", help="Every head's detections, also where several claim one burst.")
     ] = False,
@@ -57,9 +60,14 @@ def detect(
     wanted = None if signals is None else [name.strip() for name in signals.split(",") if name.strip()]
     if wanted == []:
         raise typer.BadParameter(f"--signals {signals!r} names no signal")
+    if plot is not None:
+        _check_plotting()
     failed = False
+    computing = {"device": device, "runtime": runtime, "precision": precision}
     with (
-        Engine.open(models, signals=wanted, device=device, threshold=threshold, arbitrate=not all_heads) as engine,
+        Engine.open(
+            located(models), signals=wanted, threshold=threshold, arbitrate=not all_heads, **computing
+        ) as engine,
         stop_on(SIGINT) as stop,
     ):
         lines = JsonLines() if as_json else CsvLines() if as_csv else NoLines() if sigmf else None
@@ -162,6 +170,13 @@ def _finish(run: _Run, engine: Engine, *, sigmf: bool, match: bool, plot: Path |
         console.print(matched_table(run.recording, found, engine.snapshot.versions))
     if plot is not None:
         _plot(plot, engine, run.recording, found)
+
+
+def _check_plotting() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(f"--plot needs Matplotlib ({error}): pip install 'hydra-rf[plot]'") from error
 
 
 def _plot(target: Path, engine: Engine, recording: Recording, found: list[Detection]) -> None:

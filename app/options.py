@@ -9,13 +9,21 @@ from typing import Annotated, Final
 import typer
 
 from engine.choice import AUTO, FLOAT32
+from engine.finding import locate
 
-MODELS: Final = Path("models")
+from .consoles import say
+
 DEVICE: Final = AUTO
 RUNTIME: Final = AUTO
 PRECISION: Final = FLOAT32
 
-Models = Annotated[Path, typer.Option("--models", help="The model store.")]
+Models = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        help="The model store, or the name of an installed pack; without it ./models, $HYDRA_MODELS or the one pack.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where to compute; see `g20 devices`.", envvar="HYDRA_DEVICE")]
 Runtime = Annotated[
     str,
@@ -32,3 +40,11 @@ Precision = Annotated[
         envvar="HYDRA_PRECISION",
     ),
 ]
+
+
+def located(given: Path | None) -> Path:
+    """The store to use; which one goes to standard error, unless it was given."""
+    found = locate(given)
+    if given is None:
+        say(f"models: {found.path.absolute()} ({found.origin})")
+    return found.path

@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from engine.errors import HydraError, StoreError
+from engine.finding import find_models
 
 from .consoles import complain, data_console, say
-from .options import MODELS, Models
+from .options import Models
 
 if TYPE_CHECKING:
     from engine.contract import Contract
@@ -44,7 +45,7 @@ def add(
         list[Path] | None, typer.Argument(help="Recordings; their SigMF annotations become boxes.")
     ] = None,
     data: Data = Path("training_data"),
-    models: Models = MODELS,
+    models: Models = None,
     box: Annotated[
         list[str] | None,
         typer.Option(help="START_S,STOP_S,LOW_HZ,HIGH_HZ[,LABEL]: one more object in every file; absolute hertz."),
@@ -70,7 +71,7 @@ def add(
     from engine.registry import Store
     from training.samples import SampleStore
 
-    store, contract = SampleStore(data), Store(models).release().contract
+    store, contract = SampleStore(data), Store(find_models(models)).release().contract
     store.folder(signal)  # refuses a bad name once, not for each file
     wish = None if side is None else side.value
     if coco is not None:

@@ -10,9 +10,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from engine.errors import UnavailableError
+from engine.finding import find_models
 
 from .consoles import data_console, progress_console, say
 from .interrupts import stop_on
+from .options import Models
 
 if TYPE_CHECKING:
     from training.jobs import Published
@@ -34,21 +36,21 @@ def register(app: typer.Typer) -> None:
 def export(
     signal: Annotated[str, typer.Argument(help="The signal whose head is wanted.")],
     folder: Annotated[Path, typer.Argument(help="A new folder for the files.")],
-    models: Annotated[Path, typer.Option("--models", help="The model store.")] = Path("models"),
+    models: Models = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Another version than the active one.")] = None,
 ) -> None:
     """Write a head as ONNX files with its weights inside, to run elsewhere. (Training exports by itself.)"""
     from engine.registry import Store
     from export.bundle import export_head
 
-    about = export_head(Store(models), signal, folder, version)
+    about = export_head(Store(find_models(models)), signal, folder, version)
     say(f"wrote {about['signal']} v{about['version']} ({about['head_type']}) to {folder}")
 
 
 def train(
     signal: Annotated[str, typer.Argument(help="The signal to train a head for; its samples come from --data.")],
     data: Annotated[Path, typer.Option("--data", help="Where samples are kept.")] = Path("training_data"),
-    models: Annotated[Path, typer.Option("--models", help="The model store.")] = Path("models"),
+    models: Models = None,
     preset: Annotated[PresetName, typer.Option(help="How long to train.")] = PresetName.balanced,
     notes: Annotated[str, typer.Option(help="Kept in the version's history.")] = "",
     same_as: Annotated[
@@ -73,7 +75,7 @@ def train(
         events = train_signal(
             signal,
             SampleStore(data),
-            Store(models),
+            Store(find_models(models, to_change=True)),
             preset=preset,
             notes=notes,
             same_as=same_as or (),

@@ -2,18 +2,18 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from engine.finding import find_models
 from engine.history import activations, is_kept
 from engine.registry import Store
 
 from .consoles import data_console, say
+from .options import Models
 
-Models = Annotated[Path, typer.Option("--models", help="The model store.")]
 SHOWN_METRICS = ("f1_score", "precision", "recall")
 BY_HAND = "chosen on the command line"
 
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def versions(
     signal: Annotated[str | None, typer.Argument(help="Its versions; without one, all signals.")] = None,
-    models: Models = Path("models"),
+    models: Models = None,
     promote: Annotated[int | None, typer.Option(metavar="N", help="Make version N the active one.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Undo the last promotion.")] = False,
     pin: Annotated[int | None, typer.Option(metavar="N", help="Never remove the weights of version N.")] = None,
@@ -42,7 +42,8 @@ def versions(
         raise typer.BadParameter("choose one of --promote, --rollback, --pin and --unpin")
     if asked and signal is None:
         raise typer.BadParameter("name the signal whose versions are meant")
-    store = Store(models)
+    changes = rollback or any(number is not None for number in (promote, pin, unpin))
+    store = Store(find_models(models, to_change=changes))
     if signal is None:
         _tell(store.index(), _signals_table, as_json)
         return
@@ -62,11 +63,11 @@ def versions(
 
 
 def check(
-    models: Models = Path("models"),
+    models: Models = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
 ) -> None:
     """Hold every file against its hash, and histories, pointers and the index against each other."""
-    store = Store(models)
+    store = Store(find_models(models, to_change=repair))
     if repair:
         for problem in store.repair():
             say(f"mended: {problem.what}")
@@ -75,18 +76,18 @@ def check(
         typer.echo(problem.what)
     if problems:
         raise typer.Exit(1)
-    say(f"{models}: all is well with {len(store.signals())} signals, revision {store.revision()}")
+    say(f"{store.path}: all is well with {len(store.signals())} signals, revision {store.revision()}")
 
 
 def reset(
-    models: Models = Path("models"),
+    models: Models = None,
     backbone: Annotated[int | None, typer.Option(metavar="N", help="Also go back to backbone release N.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
 ) -> None:
     """Go back to the first version of every signal, as it was extracted or first trained."""
     if not yes:
         raise typer.BadParameter("this moves every signal back to its first version; say --yes to do it")
-    for signal, version in Store(models).reset(backbone).items():
+    for signal, version in Store(find_models(models, to_change=True)).reset(backbone).items():
         typer.echo(f"{signal}: version {version} is active")
 
 

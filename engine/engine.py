@@ -22,6 +22,7 @@ from .detection import Detection, Result
 from .device import Device, open_device
 from .ending import call_under_way
 from .errors import ClosedError, MismatchError
+from .finding import find_models
 from .loading import Loader
 from .pipeline import Drawn, Frame, Network, Slot, find, front_end, given
 from .recording import Capture
@@ -86,7 +87,7 @@ class Engine:
     @classmethod
     def open(
         cls,
-        models: str | Path = "models",
+        models: str | Path | None = None,
         *,
         signals: Sequence[str] | None = None,
         device: str = "auto",
@@ -108,7 +109,7 @@ class Engine:
         Raises StoreError when the store or a head is damaged or missing, UnavailableError on a device or
         runtime that is not here.
         """
-        store = Store(models)
+        store = Store(find_models(models))
         wanted = None if signals is None else tuple(signals)
         snapshot = store.snapshot(wanted, versions)
         opened = open_device(device)

@@ -35,7 +35,7 @@ def g20(tiny_models: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     monkeypatch.setattr(cli.data_console, "width", 150)
 
     def run(command: str, *words: object, models: object = tiny_models) -> Done:
-        where = ["--models", str(models)] if command in ("detect", "extract", "bench") else []
+        where = ["--models", str(models)] if command in ("detect", "extract", "bench") and models else []
         monkeypatch.setattr(sys, "argv", ["g20", command, *where, *map(str, words)])
         try:
             code = cli.main() or 0
@@ -122,6 +122,15 @@ def test_plot_writes_a_png_over_what_was_there(g20: Run, recording: Path, tmp_pa
     done = g20("detect", recording, "--plot", target)
     assert (done.code, target.read_bytes()[:8]) == (0, b"\x89PNG\r\n\x1a\n")
     assert f"wrote {target}" in done.err
+
+
+def test_plot_without_matplotlib_is_refused_before_any_detection(
+    g20: Run, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = g20("detect", recording, "--plot", tmp_path / "picture.png")
+    refused(done, "--plot needs Matplotlib", "pip install 'hydra-rf[plot]'")
+    assert not done.out
 
 
 def test_match_compares_with_the_annotations(g20: Run, recording: Path) -> None:

@@ -55,9 +55,7 @@ def golden(iqs: dict[str, np.ndarray]) -> dict[str, Result]:
 @pytest.fixture(params=RUNTIMES or ["none installed"], scope="module")
 def engine(request: pytest.FixtureRequest, gpu: Cuda) -> Iterator[Engine]:
     assert RUNTIMES, "no runtime for a GPU is installed"
-    with Engine.open(
-        MODELS, device="cuda:0", runtime=request.param, precision="float16", arbitrate=False
-    ) as opened:
+    with Engine.open(MODELS, device="cuda:0", runtime=request.param, precision="float16", arbitrate=False) as opened:
         yield opened
 
 

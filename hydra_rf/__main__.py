@@ -1,0 +1,8 @@
+"""The command line: `g20`, or `python -m hydra_rf`."""
+
+from app.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()
