@@ -65,9 +65,16 @@ def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
     return {name: (at.st_ino, at.st_size, at.st_mtime_ns) for name, at in found.items()}
 
 
-def publish(store: Store, signal: str) -> int:
+def publish(store: Store, signal: str, reason: str | None = None) -> int:
     """A version for the history's sake: its weights are not even a safetensors file."""
-    return store.add_head(signal, {"weights.safetensors": b"no weights"}, head_manifest(), {})
+    return store.add_head(signal, {"weights.safetensors": b"no weights"}, head_manifest(), {"promotion_reason": reason})
+
+
+def decide_on(store: Store, signal: str, version: int, reason: str) -> None:
+    """Writes into the history why a version is not promoted."""
+    path = store.path / "heads" / signal / "metadata.json"
+    entries = json.loads(path.read_text())["versions"]
+    edit(path, versions=[{**e, "promotion_reason": reason} if e["version"] == version else e for e in entries])
 
 
 def add_head(store: Store, signal: str, score: float = 0.9, box: Box = (256, 128, 512, 256), **changes: Any) -> int:
