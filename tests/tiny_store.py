@@ -110,10 +110,13 @@ def add_backbone(store: Store, backbone_hash: str = BACKBONE_HASH) -> int:
     return store.add_backbone(files, manifest, {"source": backbone_hash})
 
 
-def add_compact(store: Store, signal: str, reason: str | None = "not better", **changes: Any) -> int:
+def add_compact(
+    store: Store, signal: str, reason: str | None = "not better", info: Mapping[str, Any] | None = None, **changes: Any
+) -> int:
     """Publishes a version that is decided on, unless `reason` is None; `changes` go to its manifest."""
     manifest = head_manifest(head_type="compact", **changes)
-    return store.add_head(signal, {"weights.safetensors": compact_bytes()}, manifest, {"promotion_reason": reason})
+    known = {"promotion_reason": reason, **(info or {})}
+    return store.add_head(signal, {"weights.safetensors": compact_bytes()}, manifest, known)
 
 
 @cache
