@@ -60,7 +60,8 @@ def train(
         bool, typer.Option("--allow-one-recording", help="Validate on the recording trained on, and say so.")
     ] = False,
 ) -> None:
-    """Train a head from samples, export it, measure it, and promote it if it is better."""
+    """Train a head from samples, export it, measure it, and promote it if it is better. Ends with 1 when it is kept as
+    a candidate and no other version is active."""
     try:
         from training.jobs import train_signal
     except ImportError as error:
@@ -95,6 +96,9 @@ def train(
             elif isinstance(event, Published):
                 bar.update(task, visible=False)
                 data_console.print(_before_and_after(event))
+                if not event.decision.promote and event.active is None:
+                    say(f"{signal}: no version is active, so it is not detected; see `g20 versions {signal}`")
+                    raise typer.Exit(1)
 
 
 def _live(event: "Epoch") -> str:

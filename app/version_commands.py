@@ -58,7 +58,7 @@ def versions(
         store.pin(signal, unpin, pinned=False)
     history = store.history(signal)
     if promote is not None or rollback:
-        say(f"{signal}: version {history['active_version']} is active; it was {before}")
+        say(f"{signal}: version {history['active_version']} is active; it was {before or 'none'}")
     _tell(history, _versions_table, as_json)
 
 
@@ -104,13 +104,19 @@ def _signals_table(index: dict[str, Any]) -> Table:
     for name, about in index["signals"].items():
         table.add_row(
             name,
-            f"v{about['active_head_version']}",
+            "none" if about["active_head_version"] is None else f"v{about['active_head_version']}",
             _share(about["f1_score"]),
             _text(about["sample_count"]),
             _time(about["last_trained"]),
-            "yes" if about["compatible"] else "no: see g20 store check",
+            _runs(name, about),
         )
     return table
+
+
+def _runs(name: str, about: dict[str, Any]) -> str:
+    if about["active_head_version"] is None:
+        return f"no: see g20 versions {name}"
+    return "yes" if about["compatible"] else "no: see g20 store check"
 
 
 def _versions_table(history: dict[str, Any]) -> Table:
@@ -130,7 +136,7 @@ def _versions_table(history: dict[str, Any]) -> Table:
     return table
 
 
-def _state(entry: dict[str, Any], active: int, been: set[int]) -> str:
+def _state(entry: dict[str, Any], active: int | None, been: set[int]) -> str:
     role = "was active" if entry["version"] in been else "candidate"
     state = "active" if entry["version"] == active else role
     return state + (", pinned" if entry.get("pinned") else "") + ("" if is_kept(entry) else ", weights removed")
@@ -147,7 +153,7 @@ def _time(stamp: Any) -> str:
     """A time of the history in UTC, whatever zone it was written in; text that is none as it is."""
     try:
         return datetime.fromisoformat(stamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a year before 1 or after 9999 in UTC
         return _text(stamp)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from .errors import StoreError
 from .files import UNFINISHED, read_json
-from .folders import SCHEMA, verify_all, versions_in
+from .folders import SCHEMA, half_written, verify_all, versions_in
 from .history import is_kept
-from .reading import INDEX_NAME, StoreReader
+from .reading import INDEX_NAME, SIGNAL_NAME, StoreReader
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,18 @@ def _backbones(store: StoreReader) -> Iterator[Problem]:
 
 
 def _head_folders(store: StoreReader) -> list[str]:
-    """Signals, and folders of versions whose history is lost."""
-    lost = {path.parent.name for path in store.path.glob("heads/*/v*") if path.is_dir()}
-    return sorted({*store.signals(), *lost})
+    """Folders with a history, and those with versions whose history is lost."""
+    found = [*store.path.glob("heads/*/metadata.json"), *store.path.glob("heads/*/v*")]
+    return sorted({path.parent.name for path in found if SIGNAL_NAME.fullmatch(path.parent.name)})
 
 
 def _versions(store: StoreReader, name: str) -> Iterator[Problem]:
     folder = store.path / "heads" / name
     if not (folder / "metadata.json").is_file():
-        yield Problem(f"{folder}: in no history, metadata.json is missing; restore it, or remove the folder", folder)
+        yield Problem(
+            f"{folder}: in no history, metadata.json is missing; restore it from a copy, or move the folder away",
+            folder,
+        )
         return
     try:
         history = store.history(name)
@@ -62,8 +65,18 @@ def _versions(store: StoreReader, name: str) -> Iterator[Problem]:
         elif entry["version"] in there:
             yield Problem(f"{path}: retention has not finished; repair removes it", path, True)
     for version in set(there) - {entry["version"] for entry in history["versions"]}:
-        path = folder / f"v{version}"
-        yield Problem(f"{path}: in no history, a writer was killed here; remove it if you do not miss it", path)
+        yield _unknown(folder / f"v{version}")
+
+
+def _unknown(path: Path) -> Problem:
+    """A version folder in no history. A whole one may be a copy that somebody put back, half a one is of no use."""
+    try:
+        half = half_written(path)
+    except StoreError:  # a manifest that cannot be read
+        half = False
+    if half:
+        return Problem(f"{path}: in no history, and files of it are missing; repair removes it", path, True)
+    return Problem(f"{path}: in no history, a writer was killed here; remove it if you do not miss it", path)
 
 
 def _damage(folder: Path) -> list[Problem]:
@@ -74,7 +87,7 @@ def _damage(folder: Path) -> list[Problem]:
     return []
 
 
-def _unfit(store: StoreReader, name: str, version: int, active: int) -> list[Problem]:
+def _unfit(store: StoreReader, name: str, version: int, active: int | None) -> list[Problem]:
     """Of the active version, whether it can be loaded; others may be for an earlier backbone."""
     try:
         if version == active:
@@ -97,5 +110,12 @@ def _index(store: StoreReader) -> Iterator[Problem]:
         return
     if found.get("schema") != SCHEMA:
         yield Problem(f"{path}: schema {found.get('schema')!r}, this version reads {SCHEMA}; update", path)
+        return
+    named = found.get("signals")
+    gone = sorted(set(named if isinstance(named, dict) else ()) - set(expected["signals"]))
+    if gone:
+        yield Problem(
+            f"{path}: names {', '.join(gone)}, no longer in heads/; repair gives up on what is gone", path, True
+        )
     elif {**found, "last_updated": None} != {**expected, "last_updated": None}:
         yield Problem(f"{path}: is not what the metadata say; repair makes it anew", path, True)

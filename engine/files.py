@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any, Final
 from .errors import StoreError
 
 MAX_JSON_BYTES: Final = 16 << 20
+MAX_JSON_INT: Final = 1 << 63  # no number of a store comes near; beyond float's range, arithmetic ends in OverflowError
 UNFINISHED: Final = ".new-"  # begins the names of what is being written; a killed writer leaves it behind
 
 
@@ -23,14 +25,20 @@ def sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Duplicate keys, NaN and anything over 16 MiB are refused.
+    """A JSON object from a file. Duplicate keys, NaN, infinities (1e999 too), integers beyond 64 bits, lone surrogates
+    and anything over 16 MiB are refused.
 
     Raises StoreError naming the file.
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise StoreError(f"{path}: {path.stat().st_size} bytes of JSON, at most {MAX_JSON_BYTES} are read")
-        found = json.loads(path.read_text("utf-8"), object_pairs_hook=once, parse_constant=_refuse)
+        text = path.read_text("utf-8")
+        found = json.loads(
+            text, object_pairs_hook=once, parse_constant=_refuse, parse_int=_bounded, parse_float=_finite
+        )
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()  # raises ValueError on a surrogate without its other half
     except FileNotFoundError as error:
         raise StoreError(f"{path}: not there; restore it from a copy") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -50,6 +58,20 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _bounded(text: str) -> int:
+    number = int(text) if len(text) <= len(str(MAX_JSON_INT)) + 1 else MAX_JSON_INT
+    if abs(number) >= MAX_JSON_INT:
+        raise ValueError(f"an integer of {len(text)} digits is out of range")
+    return number
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.50} is out of range")
+    return number
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -73,7 +95,8 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `target` when the block ends well and vanishes when it does not."""
+    """A folder to fill, folders in it included, which becomes `target` when the block ends well and vanishes when it
+    does not."""
     with _telling(target):
         make_folder(target.parent)
         if target.exists():
@@ -81,7 +104,10 @@ def new_folder(target: Path) -> Iterator[Path]:
         building = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
         try:
             yield building
-            for path in building.iterdir():
+            for path in building.rglob("*"):
+                if path.is_dir():
+                    sync_folder(path)
+                    continue
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
             building.chmod(0o755)
@@ -128,3 +154,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def probe(folder: Path, size: int) -> None:
+    """Writes `size` bytes to a temporary file in `folder`, which is removed again.
+
+    Raises StoreError on a full or read-only disk, or missing rights.
+    """
+    with _telling(folder), tempfile.NamedTemporaryFile(dir=folder, prefix=UNFINISHED) as file:
+        file.write(bytes(size))
+        file.flush()
+        os.fsync(file.fileno())

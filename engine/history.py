@@ -2,7 +2,7 @@
 
 Pure functions: a history goes in, the next one comes out. `activations` is a log that only grows, in the order of
 its sequence numbers, never of the clock: each entry makes a version active or, as a rollback, undoes the last one
-that is not undone yet. `revision` counts the writes.
+that is not undone yet. `revision` counts the writes. `active_version` is null as long as there are only candidates.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from .entries import checked_entry, checked_step
 from .errors import StoreError
-from .folders import whole
+from .folders import version_number, whole
 
 RETENTION: Final = 5  # versions of a head whose weights are kept
 ROLLBACK: Final = "rollback"
@@ -29,7 +30,14 @@ def now() -> str:
 
 
 def new_history(signal: str) -> History:
-    return {"signal_name": signal, "revision": 0, "versions": [], "activations": [], "version_retention": RETENTION}
+    return {
+        "signal_name": signal,
+        "revision": 0,
+        "versions": [],
+        "activations": [],
+        "version_retention": RETENTION,
+        "active_version": None,
+    }
 
 
 def with_version(history: History, version: int, backbone_version: int, info: Mapping[str, Any]) -> History:
@@ -85,17 +93,27 @@ def activations(history: History) -> list[dict[str, Any]]:
     """The log; of a history from before there was one, that its active version is active."""
     if history.get("activations"):
         return history["activations"]  # type: ignore[no-any-return]
+    if history["active_version"] is None:
+        return []
     active = entry_of(history, history["active_version"])
     at, reason = active.get("promoted_at"), active.get("promotion_reason")
     return [{"sequence": 1, "version": active["version"], "how": "promotion", "at": at, "reason": reason}]
 
 
+def ever_active(history: History) -> list[dict[str, Any]]:
+    """Entries of the versions that were active at some time and whose weights are kept, in the order of numbers."""
+    been = {step["version"] for step in activations(history)}
+    found = (e for e in history["versions"] if is_kept(e) and (e["version"] in been or e.get("promoted_at")))
+    return sorted(found, key=_number)
+
+
 def evictable(history: History) -> list[int]:
-    """Versions whose weights may go: not the active one, the one active before, the first of each backbone (`reset`
-    goes there), one of the last five, a pinned one, or a candidate that nobody has decided on, which may be under test.
+    """Versions whose weights may go: not the active one, the one active before, the first one active on each backbone
+    (`reset` goes there), one of the last five, a pinned one, or a candidate that nobody has decided on, which may be
+    under test.
     """
     kept = sorted((entry for entry in history["versions"] if is_kept(entry)), key=_number)
-    firsts = {str(entry.get("backbone_version")): entry["version"] for entry in reversed(kept)}
+    firsts = {str(entry.get("backbone_version")): entry["version"] for entry in reversed(ever_active(history))}
     last = (entry["version"] for entry in kept[-RETENTION:])
     spared = {*was_active(history)[-2:], *firsts.values(), *last}
     return [
@@ -114,14 +132,13 @@ def history_revision(history: Mapping[str, Any], path: Path) -> int:
 
 
 def checked_history(history: dict[str, Any], path: Path) -> History:
-    """`history` if versions are told apart, and the active one is what the log says; raises StoreError otherwise."""
+    """`history` if every field has its type and bounds, version numbers are unique, and the active version is what the
+    log says; raises StoreError otherwise."""
     entries = history.get("versions")
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("metrics") or {}, dict) for entry in entries
-    ):
+    if not isinstance(entries, list):
         raise StoreError(f"{path}: versions are not a list of objects; restore the file from a copy")
-    active, numbers = whole(history, "active_version", path), [whole(entry, "version", path) for entry in entries]
-    if len(set(numbers)) != len(numbers) or active not in numbers:
+    numbers, active = [checked_entry(entry, path) for entry in entries], _active(history, path)
+    if len(set(numbers)) != len(numbers) or active not in (None, *numbers):
         raise StoreError(f"{path}: active_version {active} of versions {numbers}; restore the file from a copy")
     recorded = _checked_log(history, path)
     if recorded != active:
@@ -132,7 +149,14 @@ def checked_history(history: dict[str, Any], path: Path) -> History:
     return {**history, "revision": history_revision(history, path)}
 
 
-def _checked_log(history: History, path: Path) -> int:
+def _active(history: History, path: Path) -> int | None:
+    """The active version; None only where the file says null. Raises StoreError on anything else."""
+    if "active_version" in history and history["active_version"] is None:
+        return None
+    return version_number(history, "active_version", path)
+
+
+def _checked_log(history: History, path: Path) -> int | None:
     """The version that the log makes active. Raises StoreError on a log that contradicts itself."""
     log = history.get("activations") or []
     broken = StoreError(f"{path}: the activations are no log of what was active when; restore the file from a copy")
@@ -140,20 +164,18 @@ def _checked_log(history: History, path: Path) -> int:
         raise broken
     stack: list[int] = []
     for sequence, entry in enumerate(log, start=1):
-        version = whole(entry, "version", path)
-        if entry.get("sequence") != sequence or not isinstance(entry.get("how"), str):
-            raise broken
-        if entry["how"] == ROLLBACK:
+        version, how = checked_step(entry, sequence, path)
+        if how == ROLLBACK:
             if stack[-2:-1] != [version]:
                 raise broken
             stack.pop()
         else:
             stack.append(version)
-    return stack[-1] if stack else whole(history, "active_version", path)
+    return stack[-1] if stack else _active(history, path)
 
 
 def _moved(history: History, version: int, how: str, reason: str) -> History:
-    log = activations(history) if "active_version" in history else []
+    log = activations(history)
     step = {"sequence": len(log) + 1, "version": version, "how": how, "at": now(), "reason": reason}
     entries = [{**entry, "is_active": entry["version"] == version} for entry in history["versions"]]
     return {**history, "active_version": version, "activations": [*log, step], "versions": entries}

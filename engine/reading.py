@@ -10,7 +10,7 @@ from .anchors import Anchors
 from .contract import INPUT_SIZE, Contract
 from .errors import MismatchError, StoreError
 from .files import read_json
-from .folders import SCHEMA, part, read_manifest, verified, whole
+from .folders import SCHEMA, part, read_manifest, verified, version_number, versions_in, whole
 from .heads import NMS_IOU, TENSORS, Head, read_weights
 from .history import checked_history, entry_of, history_revision, now
 from .snapshot import Snapshot
@@ -48,16 +48,34 @@ class StoreReader:
     def release(self, version: int | None = None) -> Release:
         """A backbone release; `version` None is the one in force. Raises StoreError when there is none or it is
         damaged."""
-        version = whole(self._backbone(), "version", self._backbone_path) if version is None else version
+        version = version_number(self._backbone(), "version", self._backbone_path) if version is None else version
         folder = self.path / "backbone" / f"v{version}"
         manifest = read_manifest(folder)
         contract = Contract.from_json(part(manifest, "contract", folder))
         return Release(version, folder, contract, manifest["backbone_hash"], _input_size(manifest, folder))
 
     def signals(self) -> tuple[str, ...]:
-        """Names of all signals that have a head, sorted. Folders of other names are no heads."""
-        found = self.path.glob("heads/*/metadata.json")
-        return tuple(sorted(p.parent.name for p in found if SIGNAL_NAME.fullmatch(p.parent.name)))
+        """Names of all signals that have a head, or candidates for one, sorted. Folders of other names are no heads.
+
+        Raises StoreError when the metadata.json of one is gone: detection would leave that signal out in silence.
+        """
+        self.check_index()
+        return self._signals()
+
+    def _signals(self) -> tuple[str, ...]:
+        """`signals` by the folders alone: a signal whose whole folder is gone is found by the index."""
+        names = sorted(path.name for path in self.path.glob("heads/*") if SIGNAL_NAME.fullmatch(path.name))
+        there = tuple(name for name in names if (self.path / "heads" / name / "metadata.json").is_file())
+        for name in names:
+            if name not in there and versions_in(self.path / "heads" / name):
+                raise self._lost(name, "its folder has versions")
+        return there
+
+    def _lost(self, name: str, known_by: str) -> StoreError:
+        return StoreError(
+            f"{self.path / 'heads' / name / 'metadata.json'}: not there, though {known_by}; restore it from a copy, or "
+            "give the signal up: move its folder away, then `g20 store check --repair`"
+        )
 
     def history(self, signal: str) -> dict[str, Any]:
         """A signal's metadata. Raises StoreError on a name that is not one, or a signal that is not here."""
@@ -70,6 +88,11 @@ class StoreReader:
         """One head, checked against its manifest and the release; `version` None is the active one."""
         if version is None:
             version = self.history(signal)["active_version"]
+        if version is None:
+            raise StoreError(
+                f"{signal}: no version is active, there are only candidates; see `g20 versions {signal}`, and choose "
+                f"one by `g20 versions {signal} --promote N`"
+            )
         folder, manifest = self._fitting(signal, version, release)
         head_type = str(manifest.get("head_type"))
         if head_type not in TENSORS:
@@ -85,8 +108,8 @@ class StoreReader:
         versions: Mapping[str, int] | None = None,
         have: Snapshot | None = None,
     ) -> Snapshot:
-        """The active heads of all signals, or of those named; `versions` takes others of some, to measure them. Heads
-        of `have` that are still the ones are not read again: a version never changes.
+        """The active heads of all signals that have one, or of those named; `versions` takes others of some, to measure
+        them. Heads of `have` that are still the ones are not read again: a version never changes.
 
         Raises MismatchError when one of them was made for another backbone; see `incompatible`.
         """
@@ -114,15 +137,19 @@ class StoreReader:
             asked = ", ".join(sorted(chosen.keys() - set(names)))
             raise StoreError(f"{self.path}: a version of {asked} was chosen, loaded is {', '.join(names) or 'none'}")
         wanted = [(name, chosen.get(name) or self.history(name)["active_version"]) for name in names]
+        if signals is None:
+            wanted = [(name, version) for name, version in wanted if version is not None]
         heads = tuple(loaded.get(one) or self.head(one[0], release, one[1]) for one in wanted)
         return Snapshot(revision, release.version, release.backbone_hash, heads)
 
     def incompatible(self) -> dict[str, str]:
         """Signals whose active head does not fit the backbone and front end in force, and why."""
         release, found = self.release(), {}
-        for name in self.signals():
+        for name in self._signals():
+            active = self.history(name)["active_version"]
             try:
-                self._fitting(name, self.history(name)["active_version"], release)
+                if active is not None:
+                    self._fitting(name, active, release)
             except StoreError as error:
                 found[name] = str(error)
         return found
@@ -131,12 +158,13 @@ class StoreReader:
         """registry.json as the metadata have it. Raises StoreError when these are damaged."""
         unfit = self.incompatible()
         signals = {}
-        for name in self.signals():
+        for name in self._signals():
             history = self.history(name)
-            active = entry_of(history, history["active_version"])
+            number = history["active_version"]
+            active = {} if number is None else entry_of(history, number)
             signals[name] = {
-                "active_head_version": active["version"],
-                "head_path": f"heads/{name}/v{active['version']}",
+                "active_head_version": number,
+                "head_path": None if number is None else f"heads/{name}/v{number}",
                 "sample_count": active.get("sample_count"),
                 "f1_score": (active.get("metrics") or {}).get("f1_score"),
                 "last_trained": active.get("created_at"),
@@ -158,7 +186,7 @@ class StoreReader:
 
     def _changes(self) -> int:
         counts = [
-            history_revision(read_json(p), p) for p in (self._folder(n) / "metadata.json" for n in self.signals())
+            history_revision(read_json(p), p) for p in (self._folder(n) / "metadata.json" for n in self._signals())
         ]
         backbone = self._backbone() if self._backbone_path.is_file() else {"revision": 0}
         return sum(counts) + backbone_revision(backbone, self._backbone_path)
@@ -180,7 +208,8 @@ class StoreReader:
         return read_json(self._backbone_path)
 
     def check_index(self) -> None:
-        """Raises StoreError on an index that is damaged, or that a newer Hydra has written."""
+        """Raises StoreError on an index that is damaged, that a newer Hydra has written, or that names a signal whose
+        metadata.json is gone: that is written before the index, so no crash leaves this behind."""
         path = self.path / INDEX_NAME
         if not path.is_file():
             return
@@ -191,6 +220,15 @@ class StoreReader:
         if index.get("schema") != SCHEMA:
             raise StoreError(f"{path}: schema {index.get('schema')!r}, this version reads {SCHEMA}; update")
         whole(index, "revision", path)
+        named = index.get("signals")
+        if not isinstance(named, dict) or not all(map(SIGNAL_NAME.fullmatch, named)):
+            raise StoreError(
+                f"{path}: signals is {named!r:.80}, not an object with the names of signals; restore it from a copy, "
+                "or make it anew by `g20 store check --repair`"
+            )
+        for name in named:
+            if not (self.path / "heads" / name / "metadata.json").is_file():
+                raise self._lost(name, f"{INDEX_NAME} names {name}")
 
     def _folder(self, signal: str) -> Path:
         """Where a signal's versions lie, or would. Raises StoreError on a bad name or a way out of the store."""

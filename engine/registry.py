@@ -10,21 +10,22 @@ in one step. Every file of a version is held against the SHA-256 in its manifest
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .checking import Problem, find_problems
 from .errors import MismatchError, StoreError
-from .files import read_json, remove, write_json
-from .folders import publish, versions_in, whole
+from .files import probe, read_json, remove, write_json
+from .folders import MOST_VERSION, publish, publish_first, version_number, versions_in
 from .history import (
     History,
     activated,
+    checked_history,
     entry_of,
+    ever_active,
     evictable,
     history_revision,
-    is_kept,
     new_history,
     noted,
     now,
@@ -49,34 +50,63 @@ class Store(StoreReader):
         are incompatible from then on."""
         with self._writing():
             folder, path = self.path / "backbone", self._backbone_path
-            version = _next(folder, [whole(read_json(path), "version", path)] if path.is_file() else [])
+            version = _next(folder, [version_number(read_json(path), "version", path)] if path.is_file() else [])
             publish(folder / f"v{version}", files, manifest)
             self._write_backbone({"version": version, "created_at": now(), **info})
         return version
 
     def add_head(
-        self, signal: str, files: Mapping[str, bytes], manifest: Mapping[str, Any], info: Mapping[str, Any]
+        self,
+        signal: str,
+        files: Mapping[str, bytes],
+        manifest: Mapping[str, Any],
+        info: Mapping[str, Any],
+        *,
+        promote: bool | None = None,
+        against: int | None = None,
     ) -> int:
-        """Publishes a head version. The first one of a signal becomes active; a later one is a candidate, for
-        promotion to decide. Returns its version. Raises MismatchError on one made for another backbone.
+        """Publishes a head version, and makes it active in the same step if `promote`; by default the first one of a
+        signal becomes active and a later one is a candidate. Returns its version.
 
         info: what is known of it, see VERSION_FIELDS; a `promotion_reason` says why it is or is not to be promoted,
-        and without one it counts as under test.
+        and without one it counts as under test. `against`: the version that it was measured against. Raises
+        MismatchError on one made for another backbone, StoreError when it is to be promoted and another version than
+        `against` is active by now; nothing is published then.
         """
-        folder = self._folder(signal)
+        folder, path = self._folder(signal), self._folder(signal) / "metadata.json"
         fits(manifest, self.release(), folder)
         with self._writing():
             release = self.release()
             fits(manifest, release, folder)
-            first = not (folder / "metadata.json").is_file()
+            first = not path.is_file()
             history = new_history(signal) if first else self.history(signal)
             version = _next(folder, [entry["version"] for entry in history["versions"]])
-            publish(folder / f"v{version}", files, manifest)
+            if promote:
+                _unchanged(signal, history, "the new version", against)
             history = with_version(history, version, release.version, info)
-            if first:
+            if first if promote is None else promote:
                 history = activated(history, version, info.get("promotion_reason") or "first version", auto=True)
-            self._write_history(signal, history)
+            checked_history(history, path)
+            if first:
+                publish_first(folder, version, files, manifest, {**history, "revision": 1})
+            else:
+                publish(folder / f"v{version}", files, manifest)
+                with self._withdrawn_unless_known(signal, version):
+                    if promote:
+                        self._check_ready(signal, history, version)
+                    self._write_history(signal, history)
         return version
+
+    def probe(self, size: int) -> None:
+        """Tries what publishing `size` bytes will need: the writers' lock, a sound store, rights and disk space.
+
+        Raises StoreError where publishing now would; nothing changes.
+        """
+        self.release()
+        with writing(self.path):
+            self.check_index()
+            self.index()
+            probe(self.path, size)
 
     def promote(self, signal: str, version: int, reason: str, auto: bool = False, against: int | None = None) -> None:
         """Makes a version the active one, after a check of all its files; the active one is left as it is.
@@ -87,11 +117,8 @@ class Store(StoreReader):
         with self._changing(signal) as history:
             active = history["active_version"]
             if version != active:
-                if against not in (None, active):
-                    raise StoreError(
-                        f"{signal}: version {active} is active now, version {version} was measured against {against}; "
-                        "measure it again"
-                    )
+                if against is not None:
+                    _unchanged(signal, history, f"version {version}", against)
                 self._check_ready(signal, history, version)
                 self._write_history(signal, activated(history, version, reason, auto=auto))
 
@@ -103,24 +130,25 @@ class Store(StoreReader):
         with self._changing(signal) as history:
             stack = was_active(history)
             if len(stack) < 2:
+                before = f" before {stack[-1]}" if stack else ""
                 raise StoreError(
-                    f"{signal}: no version was active before {stack[-1]}; "
-                    f"choose one by `g20 versions {signal} --promote N`"
+                    f"{signal}: no version was active{before}; choose one by `g20 versions {signal} --promote N`"
                 )
             self._check_ready(signal, history, stack[-2])
             self._write_history(signal, rolled_back(history, stack[-2]))
         return stack[-2]
 
     def reset(self, backbone: int | None = None) -> dict[str, int]:
-        """Back to the beginning: every signal to its first version on a backbone release (None: the one in force),
-        which is made the one in force. Returns the version of each signal.
+        """Back to the beginning: every signal to the first version that was active on a backbone release (None: the
+        one in force), which is made the one in force. Returns the version of each signal that has an active one.
 
         Raises StoreError, and changes nothing, when a signal has no such version or its files are gone or damaged.
         """
         self._backbone()  # a folder that is no store stays as it is
         with self._writing():
             release = self.release(backbone)
-            firsts = {name: self._first_for(name, release) for name in self.signals()}
+            served = [name for name in self.signals() if self.history(name)["active_version"] is not None]
+            firsts = {name: self._first_for(name, release) for name in served}
             if release.version != self.release().version:
                 self._write_backbone({"version": release.version})
             for name, version in firsts.items():
@@ -128,14 +156,6 @@ class Store(StoreReader):
                 if history["active_version"] != version:
                     self._write_history(name, activated(history, version, "reset to the first version", how="reset"))
         return firsts
-
-    def record_decision(self, signal: str, version: int, reason: str) -> None:
-        """Notes why a candidate is not promoted; from then on retention may remove its weights."""
-        with self._changing(signal) as history:
-            entry_of(history, version)
-            if version == history["active_version"]:
-                raise StoreError(f"{signal}: version {version} is active, so it is no candidate to decide on")
-            self._write_history(signal, noted(history, version, promotion_reason=reason))
 
     def pin(self, signal: str, version: int, pinned: bool = True) -> None:
         """Keeps a version's weights from retention, or no longer."""
@@ -162,11 +182,22 @@ class Store(StoreReader):
                 write_json(index, self.index())
         return mended
 
+    @contextmanager
+    def _withdrawn_unless_known(self, signal: str, version: int) -> Iterator[None]:
+        """Removes a version folder again when the history could not be written, so that it takes no space."""
+        try:
+            yield
+        except StoreError:
+            with suppress(StoreError):
+                if version not in (entry["version"] for entry in self.history(signal)["versions"]):
+                    remove(self._folder(signal) / f"v{version}")
+            raise
+
     def _first_for(self, signal: str, release: Release) -> int:
-        """The first version that was made for a release. Raises StoreError when there is none or it is damaged."""
-        for version in sorted(entry["version"] for entry in self.history(signal)["versions"] if is_kept(entry)):
+        """The first version that was active on a release. Raises StoreError when there is none or it is damaged."""
+        for entry in ever_active(self.history(signal)):
             try:
-                return self.head(signal, release, version).version
+                return self.head(signal, release, entry["version"]).version
             except MismatchError:
                 continue
         raise StoreError(
@@ -206,6 +237,7 @@ class Store(StoreReader):
         """The one step that changes what is active. Weights go after it, so a history never names what is gone."""
         folder = self._folder(signal)
         path, outdated = folder / "metadata.json", evictable(history)
+        checked_history(history, path)  # what is written can be read
         for version in outdated:
             history = noted(history, version, weights_removed_at=now())
         write_json(path, {**history, "revision": history_revision(history, path) + 1})
@@ -229,6 +261,18 @@ class Store(StoreReader):
         write_json(path, {**told, **metadata, "revision": revision, "earlier": earlier})
 
 
+def _unchanged(signal: str, history: History, what: str, against: int | None) -> None:
+    """Raises StoreError when another version is active than `against`, which something was measured against."""
+    active = history["active_version"]
+    if active != against:
+        raise StoreError(
+            f"{signal}: version {active} is active now, {what} was measured against {against}; measure it again"
+        )
+
+
 def _next(folder: Path, known: list[int]) -> int:
     """A number never used before: the history counts as well as what lies there."""
-    return max([*known, *versions_in(folder)], default=0) + 1
+    number = max([*known, *versions_in(folder)], default=0) + 1
+    if number > MOST_VERSION:
+        raise StoreError(f"{folder}: version {MOST_VERSION} is the last number there is; move the folder away")
+    return number

@@ -1,6 +1,7 @@
 """R10: whether a new version replaces the active one, and what is said about it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,22 +71,53 @@ def test_a_policy_may_ask_for_more() -> None:
     assert decide(measured(0.80), measured(0.80), Policy(good_f1=0.8)).promote
 
 
+WORDS = {"nan": "not a number", "inf": "infinite", "-0.1": "-0.1, not 0 to 1", "1.1": "1.1, not 0 to 1"}
+
+
 @pytest.mark.parametrize("f1", [math.nan, math.inf, -0.1, 1.1])
 @pytest.mark.parametrize("which", ["new", "active"])
 def test_r10_an_f1_that_is_none_promotes_nothing(f1: float, which: str) -> None:
     versions = {"new": measured(0.9), "active": measured(0.5), which: measured(f1)}
     decision = decide(versions["active"], versions["new"])
     assert not decision.promote
-    assert f"the {which} version's F1 is {f1}" in decision.reason
+    assert f"the {which} version's F1 is {WORDS[str(f1)]}; look at its outputs" in decision.reason
+    assert not decide(None, measured(f1)).promote
 
 
-def test_r10_without_a_truth_nothing_is_promoted_but_a_first_version() -> None:
+def test_r10_without_a_truth_nothing_is_promoted_not_even_a_first_version() -> None:
     empty, firing = counted([(0, 0, 0)] * 4), counted([(0, 1, 0)] * 4)
-    for before, after in ((empty, empty), (empty, firing), (firing, empty)):
+    for before, after in ((empty, empty), (empty, firing), (firing, empty), (None, empty), (None, firing)):
         decision = decide(before, after)
         assert not decision.promote
         assert "the validation samples hold none of this signal; label some" in decision.reason
-    assert decide(None, empty).promote and "label some" in decide(None, empty).reason
+
+
+@pytest.mark.parametrize(
+    ("f1", "promote"),
+    [(0.0, False), (0.2999, False), (0.3, True), (0.1 + 0.2, True), (0.1 * 3 - 1e-12, True), (1.0, True)],
+)
+def test_a_first_version_below_the_least_f1_is_kept_as_a_candidate(f1: float, promote: bool) -> None:
+    decision = decide(None, measured(f1))
+    assert decision.promote is promote
+    assert ("a first version needs 0.30" in decision.reason) is not promote
+    assert ("it finds nothing" in decision.reason) is (f1 == 0)
+    assert not decide(None, measured(f1), Policy(least_first=1.1)).promote
+
+
+def test_a_version_that_finds_exactly_what_the_active_one_finds_is_no_promotion() -> None:
+    boxes = frozenset({("s1", 10, 20, 30, 40)})
+    before, same, other = (replace(measured(0.97), detections=found) for found in (boxes, boxes, frozenset()))
+    decision = decide(before, same)
+    assert not decision.promote
+    assert decision.reason.startswith("kept as a candidate: it finds exactly what the active version finds, F1 0.9700")
+    assert decide(before, other).promote  # by the rule: not below 0.95, not below the active one
+    assert decide(measured(0.97), measured(0.97)).promote  # what they found is not known
+
+
+@pytest.mark.parametrize("rows", [[(1, 1, 1)], [(1, 0, 0)], [(1, 2, 1)], [(1, 0, 0), (0, 0, 0)]])
+def test_no_reason_shows_nan(rows: list[tuple[int, int, int]]) -> None:
+    for before in (None, counted([(truths, truths, truths) for truths, _, _ in rows])):
+        assert "nan" not in decide(before, counted(rows)).reason
 
 
 def test_r10_a_version_that_finds_nothing_is_not_promoted_over_one_that_does() -> None:
@@ -150,7 +182,8 @@ def test_two_equal_versions_differ_by_nothing_and_that_is_said() -> None:
 
 def test_a_single_image_says_nothing_about_chance() -> None:
     assert all(map(math.isnan, f1_interval(counted([(1, 0, 0)]), counted([(1, 1, 1)]))))
-    assert "too small to tell" in decide(counted([(1, 0, 0)]), counted([(1, 1, 1)])).reason
+    reason = decide(counted([(1, 0, 0)]), counted([(1, 1, 1)])).reason
+    assert "(no interval over 1 samples, 1 objects, too small to tell the two apart)" in reason
 
 
 def test_the_interval_is_the_same_every_time_and_turns_round_with_the_versions() -> None:

@@ -15,7 +15,18 @@ from engine.registry import Store
 
 from .recordings import noise
 from .test_versions import OTHER_HASH, active, promoted
-from .tiny_store import CONTRACT, add_backbone, add_compact, add_head, copy_store, edit, overwrite, publish, tree
+from .tiny_store import (
+    CONTRACT,
+    add_backbone,
+    add_compact,
+    add_head,
+    copy_store,
+    decide_on,
+    edit,
+    overwrite,
+    publish,
+    tree,
+)
 
 
 def kept(store: Store, signal: str = "alpha") -> list[int]:
@@ -67,19 +78,20 @@ def test_r04_a_candidate_that_nobody_decided_on_is_under_test_and_stays(small: S
     candidates(small, 1, None)
     candidates(small, 6)
     assert 2 in kept(small)
-    small.record_decision("alpha", 2, "too slow")
-    assert kept(small) == [1, 4, 5, 6, 7, 8]
+    decide_on(small, "alpha", 2, "too slow")
+    candidates(small, 1)
+    assert kept(small) == [1, 5, 6, 7, 8, 9]
 
 
 def test_r04_a_live_engine_goes_on_with_a_version_whose_weights_went(tiny: Store) -> None:
     """Weights are in memory from `open` on, so nothing on the disk is in use once it has returned."""
     version = add_head(tiny, "alpha", score=0.625)
-    tiny.record_decision("alpha", version, "not better")
+    decide_on(tiny, "alpha", version, "not better")
     iq = noise(CONTRACT.capture_samples)
     with Engine.open(tiny.path, threads=1, versions={"alpha": version}) as engine:
         before = engine.detect(iq, sample_rate_hz=CONTRACT.sample_rate_hz)
         for _ in range(6):
-            tiny.record_decision("alpha", publish(tiny, "alpha"), "not better")
+            publish(tiny, "alpha", "not better")
         assert version not in kept(tiny)
         after = engine.detect(iq, sample_rate_hz=CONTRACT.sample_rate_hz)
     assert after.detections == before.detections and [d.score for d in after if d.signal == "alpha"] == [0.625]
@@ -219,8 +231,8 @@ def test_check_tells_of_versions_that_are_missing_in_no_history_or_for_another_b
     candidates(small, 1)
     shutil.rmtree(small.path / "heads/alpha/v2")
     shutil.copytree(small.path / "heads/beta/v1", small.path / "heads/beta/v7")
-    (small.path / "heads/beta/metadata.json").rename(small.path / "heads/lost.json")
     add_backbone(small, OTHER_HASH)
+    (small.path / "heads/beta/metadata.json").rename(small.path / "heads/lost.json")
     told = " ".join(problem.what for problem in small.check())
     missing = ("alpha/v2/manifest.json: not there", "beta: in no history, metadata.json is missing")
     assert all(part in told for part in (*missing, f"the store has {OTHER_HASH}; retrain"))

@@ -94,12 +94,6 @@ def test_a_partly_copied_version_is_refused(tiny: Store, missing: str) -> None:
     assert tiny.snapshot(("beta",)).versions == {"beta": 1}
 
 
-def test_a_head_folder_without_its_history_is_no_signal_yet(tiny: Store) -> None:
-    (tiny.path / "heads/alpha/metadata.json").unlink()
-    assert tiny.signals() == ("beta",)
-    assert tiny.snapshot().versions == {"beta": 1}
-
-
 def test_a_half_written_weights_file_is_refused(tiny: Store) -> None:
     path = tiny.path / "heads/alpha/v1/weights.safetensors"
     overwrite(path, path.read_bytes()[:1000])

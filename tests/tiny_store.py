@@ -65,9 +65,16 @@ def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
     return {name: (at.st_ino, at.st_size, at.st_mtime_ns) for name, at in found.items()}
 
 
-def publish(store: Store, signal: str) -> int:
+def publish(store: Store, signal: str, reason: str | None = None) -> int:
     """A version for the history's sake: its weights are not even a safetensors file."""
-    return store.add_head(signal, {"weights.safetensors": b"no weights"}, head_manifest(), {})
+    return store.add_head(signal, {"weights.safetensors": b"no weights"}, head_manifest(), {"promotion_reason": reason})
+
+
+def decide_on(store: Store, signal: str, version: int, reason: str) -> None:
+    """Writes into the history why a version is not promoted."""
+    path = store.path / "heads" / signal / "metadata.json"
+    entries = json.loads(path.read_text())["versions"]
+    edit(path, versions=[{**e, "promotion_reason": reason} if e["version"] == version else e for e in entries])
 
 
 def add_head(store: Store, signal: str, score: float = 0.9, box: Box = (256, 128, 512, 256), **changes: Any) -> int:
@@ -103,10 +110,13 @@ def add_backbone(store: Store, backbone_hash: str = BACKBONE_HASH) -> int:
     return store.add_backbone(files, manifest, {"source": backbone_hash})
 
 
-def add_compact(store: Store, signal: str, reason: str | None = "not better", **changes: Any) -> int:
+def add_compact(
+    store: Store, signal: str, reason: str | None = "not better", info: Mapping[str, Any] | None = None, **changes: Any
+) -> int:
     """Publishes a version that is decided on, unless `reason` is None; `changes` go to its manifest."""
     manifest = head_manifest(head_type="compact", **changes)
-    return store.add_head(signal, {"weights.safetensors": compact_bytes()}, manifest, {"promotion_reason": reason})
+    known = {"promotion_reason": reason, **(info or {})}
+    return store.add_head(signal, {"weights.safetensors": compact_bytes()}, manifest, known)
 
 
 @cache

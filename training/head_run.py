@@ -1,5 +1,6 @@
 """The inner part of training a compact head: its weights, steps, validation, and the best state so far."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ LEAST_SCORE: Final = 0.05  # of a detection in validation
 LEAST_TRUTHS: Final = 10  # of the validation set, for it alone to set the operating point
 THRESHOLDS: Final = np.linspace(0.25, 0.75, 51)  # that the operating point is chosen from
 
+log = logging.getLogger(__name__)
 Weights = dict[str, torch.Tensor]
 
 
@@ -189,9 +191,12 @@ class HeadRun:
             "counts": [self.step_number, self.epoch, self.stale],
             "best": vars(self.best),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)  # noqa: PTH105
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, path.with_suffix(".tmp"))
+            os.replace(path.with_suffix(".tmp"), path)  # noqa: PTH105
+        except (OSError, RuntimeError):  # torch reports a full disk as RuntimeError
+            log.warning("%s: the training state cannot be kept; a killed training begins again", path, exc_info=True)
 
     def resume(self, path: Path | None, key: str) -> None:
         """Goes on from a kept state of the same training, if there is one."""

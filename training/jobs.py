@@ -1,11 +1,13 @@
 """One training asked for, from samples to a version in the store: train, export, certify, measure, publish, decide.
 
-Nothing of the store changes before the exported head has been read back, certified and measured; from then on it is
-one version published whole, and at most one pointer moved.
+Publishing is tried before training: lock, rights, disk space. Nothing of the store changes before the exported head has
+been read back, certified and measured; then the version appears, active or as a candidate, in one step. The training
+state is kept until then, so a training whose publishing failed is not trained again.
 """
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +35,7 @@ from .splits import Split, current_split
 
 CERTIFIED_IMAGES = 8  # of the validation set
 CERTIFIED_BOXES = 100  # of an image, the likeliest
+ROOM_BYTES = 1 << 20  # of the store's disk; a compact head takes about 100 kB, its history and manifest less
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Published:
     after: Measurement
     split: Split
     trained: Trained
+    active: int | None  # the version that is active now
+
+
+class CertificateError(StoreError):
+    """An exported head does not find what the trained one finds; publishing it again would fail again."""
 
 
 JobEvent = Prepared | Epoch | Cancelled | Published
@@ -68,11 +76,13 @@ def train_signal(
 
     `same_as`: labels of the bank that are the same kind of signal and must not be learnt as something else.
     Raises InputError on too few or unfit samples, MismatchError on samples of another front end, StoreError when
-    this signal is being trained already.
+    this signal is being trained already or the store cannot be written, before training where that shows by then. When
+    publishing failed, a call with the same samples and settings publishes without training again.
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r} is not known; choose one of {', '.join(PRESETS)}")
     release = store.release()
+    store.probe(ROOM_BYTES)
     work = samples.path / "jobs" / signal
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work / "lock")
@@ -97,7 +107,9 @@ def train_signal(
                 train, validation, describer, PRESETS[preset], bank=others, seed=seed, state=state, cancelled=cancelled
             ):
                 if isinstance(event, Trained):
-                    yield _publish(signal, event, train, validation, split, describer, store, preset, notes)
+                    with _removed_when_done(state):
+                        published = _publish(signal, event, train, validation, split, describer, store, preset, notes)
+                    yield published
                     return
                 yield event
                 if isinstance(event, Cancelled):
@@ -105,6 +117,17 @@ def train_signal(
                     return
     finally:
         lock.release()
+
+
+@contextmanager
+def _removed_when_done(state: Path) -> Iterator[None]:
+    """Removes a training state after publishing, or after a failure that the same weights would meet again."""
+    try:
+        yield
+    except CertificateError:
+        state.unlink(missing_ok=True)
+        raise
+    state.unlink(missing_ok=True)
 
 
 def _fitting(sample: Sample, release: Release) -> Sample:
@@ -135,7 +158,7 @@ def _publish(
         candidate = Head(signal, 0, "compact", None, read_weights(path, "compact"))
     certificate = certify_head(candidate, validation[:CERTIFIED_IMAGES], describer)
     if not certificate.passed:
-        raise StoreError(
+        raise CertificateError(
             f"{signal}: the exported head finds something else than torch: {certificate}; nothing was saved"
         )
     previous = store.history(signal)["active_version"] if signal in store.signals() else None
@@ -177,10 +200,10 @@ def _publish(
         "weights.safetensors": weights_file,
         "certificate.json": json.dumps(certificate.as_json(), indent=2).encode(),
     }
-    version = store.add_head(signal, files, manifest, info)
-    if decision.promote and previous is not None:
-        store.promote(signal, version, decision.reason, auto=True, against=previous)
-    return Published(signal, version, decision, before, after, split, trained)
+    version = store.add_head(signal, files, manifest, info, promote=decision.promote, against=previous)
+    return Published(
+        signal, version, decision, before, after, split, trained, version if decision.promote else previous
+    )
 
 
 def certify_head(head: Head, samples: Sequence[Sample], describer: Describer) -> Certificate:

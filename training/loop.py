@@ -101,8 +101,8 @@ def train_head(
     """Events up to `Trained`, or to `Cancelled` once `cancelled()` is true (asked before every view and step).
 
     `bank`: vectors of what the signal is not. `state`: a file that keeps what was reached; a run with the same
-    samples, preset and backbone goes on from it. Raises InputError without samples on either side, DivergedError on a
-    loss that is no number.
+    samples, preset, bank and backbone goes on from it, also when it was done; the caller removes it once
+    the head is published. Raises InputError without samples on either side, DivergedError on a loss that is no number.
     """
     started = time.monotonic()
     if not train or not validation:
@@ -119,7 +119,7 @@ def train_head(
         side.append(example(sample, number, each, describer))
         yield Prepared(done + 1, len(plan))
     run = HeadRun(examples, bank or {}, preset.learning_rate, preset.batch_size, seed)
-    key = _key([*train, *validation], preset, seed, describer.release.backbone_hash)
+    key = _key([*train, *validation], preset, seed, describer.release.backbone_hash, bank or {})
     run.resume(state, key)
     while run.epoch < preset.epochs and run.stale < preset.patience:
         losses = []
@@ -136,8 +136,6 @@ def train_head(
         found = (scores.f1, scores.precision, scores.recall)
         yield Epoch(run.epoch, preset.epochs, train_loss, val_loss, *map(_number, found), is_best, elapsed)
         run.save(state, key)
-    if state:
-        state.unlink(missing_ok=True)
     yield Trained(
         weights=run.exported(checks),
         epochs_trained=run.epoch,
@@ -162,9 +160,11 @@ def example(sample: Sample, number: int, views: int, describer: Describer) -> Ex
     return Example(described, own, ignored)
 
 
-def _key(samples: Sequence[Sample], preset: Preset, seed: int, backbone_hash: str) -> str:
+def _key(
+    samples: Sequence[Sample], preset: Preset, seed: int, backbone_hash: str, bank: Mapping[str, np.ndarray]
+) -> str:
     """What a kept state belongs to."""
-    named = [*sorted(sample.sample_id for sample in samples), repr(preset), str(seed), backbone_hash]
+    named = [*sorted(sample.sample_id for sample in samples), repr(preset), str(seed), backbone_hash, *sorted(bank)]
     return hashlib.sha256("\n".join(named).encode()).hexdigest()
 
 

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from engine.boxes import to_physical
+import numpy as np
+
+from engine.boxes import to_physical, to_pixels
 from engine.engine import Engine
 from engine.heads import Head
 from engine.loading import Loader
 from engine.registry import Release
 from engine.snapshot import Snapshot
 
-from .metrics import Evaluated, evaluate
+from .metrics import MIN_SCORE, Evaluated, evaluate
 from .promotion import Measured
 from .report import SignalReport
 from .samples import Sample
@@ -51,12 +53,21 @@ def measure(release: Release, heads: Sequence[Head], samples: Sequence[Sample]) 
     ids = tuple(sample.sample_id for sample in samples)
     measured = {}
     for version, evaluated in images.items():
+        found_boxes = frozenset(box for one in evaluated for box in _pixel_boxes(one))
         report = evaluate(evaluated, [signal]).signals[signal]
         scores = report.scores
         measured[version] = Measurement(
-            report, Measured(scores.f1, scores.precision, scores.recall, report.per_image, ids)
+            report, Measured(scores.f1, scores.precision, scores.recall, report.per_image, ids, found_boxes)
         )
     return measured
+
+
+def _pixel_boxes(image: Evaluated) -> list[tuple[str | int, ...]]:
+    """Sample and box, in whole pixels, of each detection that counts."""
+    counted = [d for d in image.detections if d.score >= MIN_SCORE]
+    edges = np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in counted]).reshape(-1, 4)
+    pixels = to_pixels(edges, image.contract).round().astype(int).tolist()
+    return [(image.sample_id, *box) for box in pixels]
 
 
 def truths(sample: Sample) -> list[Truth]:
