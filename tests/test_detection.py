@@ -138,11 +138,11 @@ def test_a_result_is_a_sequence_of_detections() -> None:
 
 def test_a_result_as_arrays_is_in_the_order_of_its_detections() -> None:
     first, second = lasting(0.1, 0.2), lasting(0.0, 0.1, score=0.5)
-    found = result(0.0, first, second)
+    found = Result((first, second))
     assert found.boxes().dtype == np.float64 and found.scores().dtype == np.float32
     assert found.boxes().tolist() == [[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in (first, second)]
     assert found.scores() == pytest.approx([first.score, 0.5])
-    assert (result(0.0).boxes().shape, result(0.0).scores().shape) == ((0, 4), (0,))
+    assert (Result(()).boxes().shape, Result(()).scores().shape) == ((0, 4), (0,))
 
 
 def test_a_json_line_has_the_documented_keys_in_order() -> None:
