@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from app.cli import app
 from engine.engine import Engine
 from engine.errors import InputError, MismatchError, StoreError
 from engine.registry import Store
@@ -129,6 +131,17 @@ def test_the_history_says_how_a_version_was_made(
     train_to(monkeypatch, first)
     last(train_signal("bright", samples, trained, preset="fast", notes="second try"))
     assert trained.history("bright")["versions"][1]["notes"].startswith("second try")
+
+
+def test_the_train_command_prints_what_was_decided(
+    first: First, store: Store, samples: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_to(monkeypatch, first)
+    folders = ["--data", str(samples.path), "--models", str(store.path)]
+    result = CliRunner().invoke(app, ["train", "bright", "--preset", "fast", *folders])
+    assert result.exit_code == 0, result.output
+    assert "bright v1: promoted" in result.stdout
+    assert store.history("bright")["active_version"] == 1
 
 
 def test_a_worse_retraining_is_kept_as_a_candidate_with_its_reason(
