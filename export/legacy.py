@@ -55,10 +55,12 @@ def extract(
     anchors: Anchors = STOCK,
     nms_iou: float = NMS_IOU,
     notes: str = "",
+    test_inputs: int = TEST_INPUTS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Extracted:
     """Splits `checkpoint`, checks the parts against the whole and the ONNX files against torch, then publishes.
 
+    `test_inputs`: on so many images with detections whole, parts and ONNX files are compared.
     Raises CheckpointError (and writes nothing) when the checkpoint is not the detector, finds nothing on any
     test input, or when parts or ONNX files find something else than the whole; MismatchError when the store
     holds another backbone.
@@ -75,13 +77,13 @@ def extract(
     rebuilt = {**backbone_tensors(backbone_file), **stored_head}
     original, assembled = _model(whole, anchors), _model(rebuilt, anchors)
     tested: list[tuple[np.ndarray, Found]] = []
-    for image, found in islice(_productive_inputs(original), TEST_INPUTS):
-        progress(f"comparing detections {len(tested) + 1}/{TEST_INPUTS}")
+    for image, found in islice(_productive_inputs(original), test_inputs):
+        progress(f"comparing detections {len(tested) + 1}/{test_inputs}")
         _check_same(found, _detect(assembled, image), checkpoint)
         tested.append((image, found))
-    if len(tested) < TEST_INPUTS:
+    if len(tested) < test_inputs:
         raise CheckpointError(
-            f"{checkpoint}: found something on {len(tested)} of {MAX_TRIES} test inputs, {TEST_INPUTS} are needed; "
+            f"{checkpoint}: found something on {len(tested)} of {MAX_TRIES} test inputs, {test_inputs} are needed; "
             "is the model trained?"
         )
     progress("certifying the ONNX files")

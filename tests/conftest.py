@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -14,6 +15,12 @@ from engine.registry import Store
 
 from .fake_gpu import fake_cupy
 from .tiny_store import build_store, copy_store, small_store
+
+
+def pytest_configure() -> None:
+    """One OpenMP thread for torch, here and in child processes: its threads wait for each other by spinning, which
+    on two busy cores takes several times the processor time of the work."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

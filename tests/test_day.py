@@ -20,6 +20,7 @@ from engine.stitching import stitch
 from .tiny_store import tree
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def environment() -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PATH": "/usr/bin:/bin",
         "COLUMNS": "120",
-        "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
+        **{name: os.environ[name] for name in ("OMP_NUM_THREADS", "XDG_CACHE_HOME")},
     }
 
 

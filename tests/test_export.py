@@ -1,7 +1,9 @@
 """A checkpoint's way into the store: what is published computes what the checkpoint computed."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +25,13 @@ from engine.sessions.open import open_session
 from engine.spectrogram import spectrogram
 from export import legacy
 from export.certificate import Found, certify
-from export.legacy import extract
+from export.legacy import Extracted, extract
 from export.to_onnx import backbone_tensors, smallest_exact
-from network.detector import detector, split
+from network.detector import Tensors, detector, split
 
 SCORE_STEP = 1e-3  # torch and ONNX Runtime sum in another order
 BOX_STEP_PX = 0.5
+INPUTS = 1  # that are compared, where a test is not about their number
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +46,57 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True, scope="module")
+def traced_once() -> Iterator[None]:
+    """The same tensors give the same graph: it is traced once for all tests."""
+    graphs: dict[str, bytes] = {}
+    real = legacy.backbone_graph
+
+    def backbone_graph(backbone: Tensors) -> bytes:
+        key = legacy.tensors_hash(backbone)
+        return graphs[key] if key in graphs else graphs.setdefault(key, real(backbone))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(legacy, "backbone_graph", backbone_graph)
+        patch.setattr(legacy, "full_head_graph", cache(legacy.full_head_graph))
+        yield
+
+
 @pytest.fixture(scope="module")
-def extracted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The store that `g20 extract` makes, and what it printed. All 20 inputs are compared."""
+def extracted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Extracted]:
+    """A store with the checkpoint's two parts, compared on few inputs."""
     models = tmp_path_factory.mktemp("store") / "models"
+    return models, extract(checkpoint, "beacon", Store(models), test_inputs=INPUTS)
+
+
+def extract_command(checkpoint: Path, models: Path) -> str:
     result = CliRunner().invoke(app, ["extract", str(checkpoint), "--signal", "beacon", "--models", str(models)])
     assert result.exit_code == 0, result.output
-    return models, result.stdout
+    return result.stdout
 
 
-def test_extract_prints_tensors_and_values_of_both_parts(extracted: tuple[Path, str]) -> None:
-    _, printed = extracted
+def test_extract_prints_tensors_and_values_of_both_parts(
+    extracted: tuple[Path, Extracted], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(legacy, "extract", lambda *given, **options: extracted[1])
+    printed = extract_command(checkpoint, tmp_path / "models")
+    assert "116 tensors, 13,793,216 values" in printed
+    assert "14 tensors, 14,499,865 values" in printed
+    assert f"in {INPUTS} inputs" in printed
+
+
+@pytest.mark.slow
+def test_the_extract_command_compares_twenty_inputs(checkpoint: Path, tmp_path: Path) -> None:
+    printed = extract_command(checkpoint, tmp_path / "models")
     assert "116 tensors, 13,793,216 values" in printed
     assert "14 tensors, 14,499,865 values" in printed
     assert "in 20 inputs" in printed
+    for folder in ("heads/beacon/v1", "backbone/v1"):
+        proof = json.loads((tmp_path / "models" / folder / "certificate.json").read_text())
+        assert proof["passed"] and proof["images"] == 20 and proof["detections"] > 0
 
 
-def test_the_parts_hold_every_value_of_the_checkpoint(extracted: tuple[Path, str], checkpoint: Path) -> None:
+def test_the_parts_hold_every_value_of_the_checkpoint(extracted: tuple[Path, Extracted], checkpoint: Path) -> None:
     models, _ = extracted
     whole = torch.load(checkpoint, weights_only=True)
     stored = backbone_tensors((models / "backbone/v1/backbone.onnx").read_bytes())
@@ -68,48 +105,48 @@ def test_the_parts_hold_every_value_of_the_checkpoint(extracted: tuple[Path, str
     assert all(torch.equal(stored[key].float(), whole[key]) for key in whole)
 
 
-def test_the_backbone_file_stands_alone(extracted: tuple[Path, str]) -> None:
+def test_the_backbone_file_stands_alone(extracted: tuple[Path, Extracted]) -> None:
     model = onnx.load_model_from_string((extracted[0] / "backbone/v1/backbone.onnx").read_bytes())
     named = {i.name.removesuffix(".f16") for i in model.graph.initializer}
     assert sum(name.startswith("backbone.") for name in named) == 116
     assert [port.name for port in model.graph.input] == ["image"]
 
 
-def test_the_engine_finds_what_the_whole_model_finds(extracted: tuple[Path, str], checkpoint: Path) -> None:
+@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.slow)])
+def test_the_engine_finds_what_the_whole_model_finds(
+    extracted: tuple[Path, Extracted], checkpoint: Path, seed: int
+) -> None:
     model = detector()
     model.load_state_dict(torch.load(checkpoint, weights_only=True))
     model.eval()
-    rng = np.random.default_rng(11)
+    rng = np.random.default_rng(seed)
     n = WIDEBAND.capture_samples
+    iq = rng.standard_normal((n, 2), dtype=np.float32).view(np.complex64)[:, 0]
+    iq[n // 4 : n // 2] += 4 * np.exp(2j * np.pi * rng.uniform(-0.4, 0.4) * np.arange(n // 4)).astype(np.complex64)
     with Engine.open(extracted[0], threshold=0.05) as engine:
-        for _ in range(2):
-            iq = rng.standard_normal((n, 2), dtype=np.float32).view(np.complex64)[:, 0]
-            iq[n // 4 : n // 2] += 4 * np.exp(2j * np.pi * rng.uniform(-0.4, 0.4) * np.arange(n // 4)).astype(
-                np.complex64
-            )
-            ours = engine.detect(iq, sample_rate_hz=20e6)
-            image = torch.from_numpy(spectrogram(iq, WIDEBAND)).expand(3, -1, -1)
-            with torch.inference_mode():
-                theirs = model([image])[0]
-            assert len(theirs["scores"]) > 0
-            assert len(ours) == len(theirs["scores"])
-            boxes = corners(np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in ours]))
-            expected = corners(to_physical(theirs["boxes"].numpy(), WIDEBAND))
-            pixel = np.tile([WIDEBAND.capture_s / 1024, WIDEBAND.sample_rate_hz / 1024], 2)
-            reference = Found(expected / pixel, theirs["scores"].numpy())
-            proof = certify("torch", "engine", [(reference, Found(boxes / pixel, np.array([d.score for d in ours])))])
-            assert proof.matched == proof.detections
-            assert proof.max_score_step < SCORE_STEP
-            assert proof.max_box_step_px < BOX_STEP_PX
+        ours = engine.detect(iq, sample_rate_hz=20e6)
+    image = torch.from_numpy(spectrogram(iq, WIDEBAND)).expand(3, -1, -1)
+    with torch.inference_mode():
+        theirs = model([image])[0]
+    assert len(theirs["scores"]) > 0
+    assert len(ours) == len(theirs["scores"])
+    boxes = corners(np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in ours]))
+    expected = corners(to_physical(theirs["boxes"].numpy(), WIDEBAND))
+    pixel = np.tile([WIDEBAND.capture_s / 1024, WIDEBAND.sample_rate_hz / 1024], 2)
+    reference = Found(expected / pixel, theirs["scores"].numpy())
+    proof = certify("torch", "engine", [(reference, Found(boxes / pixel, np.array([d.score for d in ours])))])
+    assert proof.matched == proof.detections
+    assert proof.max_score_step < SCORE_STEP
+    assert proof.max_box_step_px < BOX_STEP_PX
 
 
 @pytest.mark.parametrize("folder", ["heads/beacon/v1", "backbone/v1"])
-def test_a_certificate_lies_beside_what_it_is_about(extracted: tuple[Path, str], folder: str) -> None:
+def test_a_certificate_lies_beside_what_it_is_about(extracted: tuple[Path, Extracted], folder: str) -> None:
     proof = json.loads((extracted[0] / folder / "certificate.json").read_text())
-    assert proof["passed"] and proof["images"] == 20 and proof["detections"] > 0
+    assert proof["passed"] and proof["images"] == INPUTS and proof["detections"] > 0
 
 
-def test_an_empty_result_leaves_no_trace_in_the_next(extracted: tuple[Path, str]) -> None:
+def test_an_empty_result_leaves_no_trace_in_the_next(extracted: tuple[Path, Extracted]) -> None:
     """E07 on the real graph: no proposal survives, then a normal run in the same session."""
     store = Store(extracted[0])
     release = store.release()
@@ -129,14 +166,13 @@ def test_an_empty_result_leaves_no_trace_in_the_next(extracted: tuple[Path, str]
 
 
 def test_a_second_head_of_the_same_backbone_leaves_the_first_alone(
-    extracted: tuple[Path, str], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    extracted: tuple[Path, Extracted], checkpoint: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(legacy, "TEST_INPUTS", 1)
     first = {p: p.read_bytes() for p in (extracted[0] / "heads/beacon").rglob("*") if p.is_file()}
     state = torch.load(checkpoint, weights_only=True)
     state["roi_heads.box_predictor.cls_score.bias"] += torch.tensor([0.1, 0.0])
     torch.save(state, tmp_path / "other.pth")
-    done = extract(tmp_path / "other.pth", "other", Store(extracted[0]))
+    done = extract(tmp_path / "other.pth", "other", Store(extracted[0]), test_inputs=1)
     assert (done.backbone_version, done.head_version) == (1, 1)
     assert all(path.read_bytes() == data for path, data in first.items())
     with Engine.open(extracted[0]) as engine:
@@ -144,7 +180,7 @@ def test_a_second_head_of_the_same_backbone_leaves_the_first_alone(
 
 
 def test_another_backbone_is_refused_with_both_hashes(
-    extracted: tuple[Path, str], checkpoint: Path, tmp_path: Path
+    extracted: tuple[Path, Extracted], checkpoint: Path, tmp_path: Path
 ) -> None:
     state = torch.load(checkpoint, weights_only=True)
     state["backbone.body.conv1.weight"] += 1e-3
@@ -159,7 +195,6 @@ def test_another_backbone_is_refused_with_both_hashes(
 def test_what_finds_something_else_is_never_written(
     broken: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(legacy, "TEST_INPUTS", 1)
     if broken == "parts":
         real = legacy.head_file
 
@@ -172,23 +207,20 @@ def test_what_finds_something_else_is_never_written(
             "torch", "nothing", [(Found(np.ones((1, 4)), np.ones(1)), Found(np.ones((0, 4)), np.ones(0)))]
         )
         monkeypatch.setattr(legacy, "certify", lambda *_: certificate)
-    result = CliRunner().invoke(
-        app, ["extract", str(checkpoint), "--signal", "beacon", "--models", str(tmp_path / "models")]
-    )
-    assert result.exit_code == 1
-    assert isinstance(result.exception, CheckpointError)
+    with pytest.raises(CheckpointError):
+        extract(checkpoint, "beacon", Store(tmp_path / "models"), test_inputs=1)
     assert not (tmp_path / "models").exists()
 
 
 def test_a_model_that_finds_nothing_proves_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(legacy, "MAX_TRIES", 2)
+    monkeypatch.setattr(legacy, "MAX_TRIES", 1)
     state = torch.load(checkpoint, weights_only=True)
     state["roi_heads.box_predictor.cls_score.bias"] = torch.tensor([90.0, -90.0])
     torch.save(state, tmp_path / "mute.pth")
     with pytest.raises(CheckpointError, match="is the model trained"):
-        extract(tmp_path / "mute.pth", "mute", Store(tmp_path / "models"))
+        extract(tmp_path / "mute.pth", "mute", Store(tmp_path / "models"), test_inputs=1)
     assert not (tmp_path / "models").exists()
 
 

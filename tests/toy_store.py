@@ -74,13 +74,8 @@ def add_samples(store: SampleStore, signal: str = "bright", count: int = 6, seed
         store.add(signal, shown, labelled, contract=CONTRACT, source_capture=f"recording {seed + number}")
 
 
-def add_head(store: Store, signal: str, level: int) -> int:
-    """Publishes a head that knows its signal by a brightness of `level`."""
-    manifest = {"head_type": "compact", "backbone_hash": BACKBONE_HASH, "contract": CONTRACT.as_json()}
-    return store.add_head(signal, {"weights.safetensors": save(head_weights(level))}, manifest, {})
-
-
 def head_weights(level: int) -> dict[str, np.ndarray]:
+    """Tensors of `engine.heads.COMPACT` that know their signal by a brightness of `level`."""
     weights = {name: np.zeros(shape, np.float32) for name, shape in COMPACT.items()}
     # a triangle around the level: 5 at its top, 0 where it is 20 steps of brightness away
     weights["hidden.weight"][0, :3] = 255 / 20
@@ -88,6 +83,12 @@ def head_weights(level: int) -> dict[str, np.ndarray]:
     weights["out.weight"][:3, 0] = np.array([10, -20, 10])
     weights["out.bias"][0, 0] = -5
     return weights
+
+
+def add_head(store: Store, signal: str, level: int) -> int:
+    """Publishes a head that knows its signal by a brightness of `level`."""
+    manifest = {"head_type": "compact", "backbone_hash": BACKBONE_HASH, "contract": CONTRACT.as_json()}
+    return store.add_head(signal, {"weights.safetensors": save(head_weights(level))}, manifest, {})
 
 
 def _vectors(level: int, count: int) -> np.ndarray:
