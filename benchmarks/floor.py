@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.contract import IMAGE_SIZE, Contract
+from engine.devices.kernels.regions import PASSES, TABLE_BITS, looks_of_an_image
 from engine.heads import COMPACT, FUSED, PROPOSALS, VECTOR, fused_shape
-from engine.kernels.regions import PASSES, TABLE_BITS, looks_of_an_image
 from engine.regions import MOST_CANDIDATES
-from engine.registry import Release, Store
 from engine.snapshot import capacity_for
+from engine.store.reader import Release
+from engine.store.registry import Store
 from network.shared import FINE, FINE_POOLS, GEOMETRY, POOL, SAMPLING, WIDE
 
 ARITHMETIC_SHARE: Final = 0.5  # of the peak that convolutions and products reach: an assumption

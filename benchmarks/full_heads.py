@@ -24,15 +24,15 @@ from tqdm import tqdm
 
 from engine.anchors import STOCK
 from engine.contract import IMAGE_SIZE
-from engine.device import describe_cpu
+from engine.devices.machine import describe_cpu
 from engine.heads import FULL, Head
-from engine.registry import Release, Store
+from engine.store.reader import Release
+from engine.store.registry import Store
 from export.to_onnx import backbone_tensors
 from network.backbone import network_input
 from network.detector import detector
-from training.measuring import Measurement, measure
-from training.samples import SampleStore
-from training.splits import current_split
+from training.evaluation.measuring import Measurement, measure
+from training.samples.store import SampleStore
 
 ANCHORS: Final = replace(STOCK, sizes=(16, 32, 64, 128, 256), ratios=(0.2, 1.0, 5.0))
 RATE: Final = 5e-4
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def compared(store: Store, samples: SampleStore, signal: str, steps: int, folder: Path) -> dict[str, Any]:
-    release, split = store.release(), current_split(samples, signal)
+    release, split = store.release(), samples.current_split(signal)
     chosen = {name: samples.get(signal, name) for name in (*split.train_samples, *split.val_samples)}
     train = [chosen[name] for name in split.train_samples]
     weights = trained(release, train, steps, folder / f"full-{signal}.pt")

@@ -29,18 +29,21 @@ from onnx import numpy_helper, shape_inference
 from rich.console import Console
 from rich.table import Table
 
-from app.bench import captures, opened, with_heads
-from benchmarks.peers import image_of
+from app.bench.timing import captures, opened, with_heads
 from engine.contract import WIDEBAND
-from engine.device import cores, describe_cpu, open_device
+from engine.devices.machine import cores, describe_cpu
+from engine.devices.open import open_device
 from engine.engine import Engine
 from engine.loading import Loader
-from engine.recording import open_recording, write_sigmf
-from engine.registry import Store
+from engine.recordings.open import open_recording
+from engine.recordings.writing import write_sigmf
 from engine.sessions.open import open_session
 from engine.spectrogram import levels, to_image
+from engine.store.registry import Store
 from export.to_onnx import backbone_tensors, stored_tensors, trunk_graph
 from network.shared import Fuse
+
+from .peers import image_of
 
 HEADS: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
 RATES_MHZ: Final = (2, 5, 10, 20, 50, 100)

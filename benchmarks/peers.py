@@ -31,13 +31,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from app.bench import captures, opened, with_heads
+from app.bench.timing import captures, opened, with_heads
 from engine.anchors import STOCK
 from engine.contract import Contract
-from engine.device import describe_cpu
+from engine.devices.machine import describe_cpu
 from engine.heads import FULL
 from engine.loading import Loader
-from engine.registry import Store
+from engine.store.registry import Store
 from network.backbone import Backbone
 from network.detector import detector, split
 from network.heads import FullHead

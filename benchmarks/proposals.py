@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from engine.boxes import iou
 from engine.contract import CONTRACTS
-from engine.device import describe_cpu
+from engine.devices.machine import describe_cpu
 from engine.regions import regions
-from engine.registry import Store
-from training.features import Describer
+from engine.store.registry import Store
+from training.head.features import Describer
 
 MIN_IOU = 0.5
 STRONG_DB = 10.0

@@ -3,12 +3,12 @@
     python -m benchmarks.quality --recordings DIR [--generated BURSTS] [--models models] [--precision int8] [--json F]
 
 Measured for every signal of the store:
-- recordings of DIR that `training.bursts.split_recordings` keeps for validation, as they are,
-- scenes composed from bursts of those recordings and the held-out ones of BURSTS (what `training.generated`
+- recordings of DIR that `training.scenes.bursts.split_recordings` keeps for validation, as they are,
+- scenes composed from bursts of those recordings and the held-out ones of BURSTS (what `training.scenes.generated`
   wrote), 6 to 35 dB over the noise in their band; on these, arbitration between heads is tried as well,
 - both once more, turned in frequency by a random offset where the band has room: what recall is lost,
 - captures of noise with receiver artefacts and no signal at all, and held-out recordings of noise.
-What counts how is told in `training.metrics`.
+What counts how is told in `training.evaluation.metrics`.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from rich.table import Table
 from tqdm import tqdm
 
 from engine.contract import CONTRACTS
-from engine.device import describe_cpu
+from engine.devices.machine import describe_cpu
 from engine.engine import Engine
-from training.bursts import split_recordings
-from training.metrics import Evaluated, Scores, arbitration_cost, evaluate, per_image
-from training.render import fits, sources
-from training.report import Report
+from training.evaluation.metrics import Evaluated, arbitration_cost, evaluate, per_image
+from training.evaluation.report import Report, Scores
+from training.scenes.bursts import split_recordings
+from training.scenes.render import fits, sources
 
-from .takes import Take, look, of_noise, of_recordings, of_scenes, retuned
+from .datasets import Take, look, of_noise, of_recordings, of_scenes, retuned
 
 SCORE_FROM = 0.05  # the least that heads give; average precision sees these too
 

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import save
 
-from app.bench import captures
-from engine.device import describe_cpu
+from app.bench.timing import captures
+from engine.devices.machine import describe_cpu
 from engine.engine import Engine
-from engine.registry import Store
+from engine.store.registry import Store
 
 ROOT = Path(__file__).parents[1]
 START = """

@@ -19,18 +19,18 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.anchors import STOCK
-from engine.device import describe_cpu, open_device
+from engine.devices.machine import describe_cpu
+from engine.devices.open import open_device
 from engine.heads import FULL, VECTOR, Head
 from engine.loading import Loader
 from engine.pipeline import Frame, Slot, find, given
-from engine.registry import Store
 from engine.snapshot import Snapshot
+from engine.store.registry import Store
 from network.shared import WIDE
-from training.features import Described, Describer, read_bank
-from training.head_run import Example, HeadRun
-from training.loop import PRESETS, example, views_each
-from training.samples import SampleStore
-from training.splits import current_split
+from training.head.features import Described, Describer, read_bank
+from training.head.loop import PRESETS, example, views_each
+from training.head.trainer import Example, HeadRun
+from training.samples.store import SampleStore
 
 COUNTS = (1, 6, 12, 48)
 FULL_COUNTS = (1, 6, 12)  # 48 full heads take a minute and 2.8 GB
@@ -101,7 +101,7 @@ def _stored_bytes(head: Head) -> int:
 
 def parts(store: Store, samples: SampleStore, signal: str) -> dict[str, dict[str, float]]:
     """F1 on the validation samples of heads trained on parts of the vectors, everything else equal."""
-    split = current_split(samples, signal)
+    split = samples.current_split(signal)
     preset, release = PRESETS["balanced"], store.release()
     others = {label: rows for label, rows in read_bank(release).items() if label != signal}
     with Describer(release, samples.path / "cache") as describer:

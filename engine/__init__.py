@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-VERSION = "0.1.0"
+from .version import VERSION
 
 __all__ = ["VERSION", "WIDEBAND", "Detection", "Engine", "HydraError", "Result", "open_recording"]
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from .detection import Detection, Result
     from .engine import Engine
     from .errors import HydraError
-    from .recording import open_recording
+    from .recordings.open import open_recording
 else:
     _HOMES = {
         "Engine": "engine",
         "Detection": "detection",
         "Result": "detection",
-        "open_recording": "recording",
+        "open_recording": "recordings.open",
         "HydraError": "errors",
         "WIDEBAND": "contract",
     }

@@ -19,17 +19,18 @@ import numpy as np
 from .arbitration import arbitrate
 from .contract import Contract
 from .detection import Detection, Result
-from .device import Device, open_device
-from .ending import call_under_way
+from .devices.base import Device
+from .devices.open import open_device
 from .errors import ClosedError, MismatchError
-from .finding import find_models
+from .inputs import checked_center, checked_image, checked_iq, checked_rate, checked_threshold, to_capture
 from .loading import Loader
 from .pipeline import Drawn, Frame, Network, Slot, find, front_end, given
-from .recording import Capture
-from .registry import Store
-from .samples import checked_center, checked_image, checked_iq, checked_rate, checked_threshold, to_capture
+from .recordings.recording import Capture
+from .shutdown import call_under_way
 from .slots import Slots
 from .snapshot import Snapshot
+from .store.finding import find_models
+from .store.registry import Store
 from .streaming import CaptureSource, captures_of, checked_source, stitched, streamed
 
 DEFAULT_THRESHOLD = 0.5

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Final
 
-from .choice import AUTO, FLOAT32, Choice, chosen
-from .device import Cpu, Device, cores
+from .devices.base import Device
+from .devices.cpu import Cpu
+from .devices.machine import cores
 from .errors import UnavailableError
-from .graphs import Shapes, read_graph, with_room
-from .half import half_graph
 from .heads import (
     BATCHED,
     CELLS,
@@ -24,10 +23,13 @@ from .heads import (
     fused_shape,
 )
 from .pipeline import Network
-from .registry import Release
 from .sessions.base import Session
+from .sessions.choice import AUTO, FLOAT32, Choice, chosen
+from .sessions.graphs import Shapes, read_graph, with_room
+from .sessions.half import half_graph
 from .sessions.open import open_session
 from .snapshot import Snapshot
+from .store.reader import Release
 
 TRUNKS: Final = {"float32": "trunk.onnx", "int8": "trunk.int8.onnx", "float16": "trunk.onnx"}  # the last is changed
 GRIDDED: Final = ("tensorrt", "tensorrt_rtx")  # runtimes that take the shared layers without RoiAlign
@@ -45,7 +47,7 @@ class Loader:
 
     @cached_property
     def choice(self) -> Choice:
-        """Runtime and precision on this machine; see `engine.choice`."""
+        """Runtime and precision on this machine; see `engine.sessions.choice`."""
         return chosen(self.runtime, self.precision, self.release.backbone_hash, kind=self.device.kind)
 
     def network(self, snapshot: Snapshot, have: Network | None = None) -> Network:

@@ -19,7 +19,7 @@ import numpy as np
 from .boxes import nms, to_physical
 from .contract import Contract
 from .detection import Detection
-from .device import Device, Stream, once
+from .devices.base import Device, Stream, once
 from .heads import MAX_DETECTIONS, NMS_IOU, Head
 from .sessions.base import Session
 from .snapshot import Snapshot

@@ -18,7 +18,7 @@ from collections import deque
 from types import TracebackType
 from typing import Final
 
-from .device import Device
+from .devices.base import Device
 from .pipeline import Slot
 
 SLOTS: Final = (

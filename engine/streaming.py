@@ -10,10 +10,10 @@ import numpy as np
 
 from .contract import Contract
 from .detection import Detection, Result
-from .ending import call_under_way
 from .errors import InputError
 from .pipeline import Slot
-from .recording import Capture
+from .recordings.recording import Capture
+from .shutdown import call_under_way
 from .slots import Held, Slots
 from .stitching import Stitcher
 
@@ -54,7 +54,7 @@ def captures_of(source: CaptureSource, contract: Contract, center_freq_hz: float
 def _check(capture: Any, contract: Contract, source: CaptureSource) -> None:
     name = type(source).__name__
     if not isinstance(capture, Capture):
-        raise InputError(f"{name}.captures gave a {type(capture).__name__}; it is to give engine.recording.Capture")
+        raise InputError(f"{name}.captures gave a {type(capture).__name__}; it is to give engine.recordings.recording.Capture")
     iq, rate_hz = capture.iq, capture.sample_rate_hz
     if not isinstance(iq, np.ndarray) or iq.dtype != np.complex64 or iq.shape != (contract.capture_samples,):
         found = f"{iq.dtype}{list(iq.shape)}" if isinstance(iq, np.ndarray) else type(iq).__name__
@@ -62,7 +62,7 @@ def _check(capture: Any, contract: Contract, source: CaptureSource) -> None:
     if rate_hz != contract.sample_rate_hz:
         raise InputError(
             f"{name}.captures gave samples at {rate_hz:g} Hz, the contract's are at {contract.sample_rate_hz:g} Hz; "
-            "resample them with engine.recording.resample"
+            "resample them with engine.recordings.resampling.resample"
         )
 
 

@@ -8,10 +8,11 @@ import onnx
 from onnx import numpy_helper
 
 from engine.errors import StoreError
-from engine.files import new_folder, write_json
-from engine.graphs import check_graph
 from engine.heads import BATCHED, DESCRIBED, DETECTIONS, Head, feature_shapes
-from engine.registry import Release, Store
+from engine.sessions.graphs import check_graph
+from engine.store.files import new_folder, write_json
+from engine.store.reader import Release
+from engine.store.registry import Store
 
 STEPS = {
     "compact": "image float32[1, 1, 1024, 1024] -> trunk.onnx -> fused; with image and regions float32[512, 4] "

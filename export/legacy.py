@@ -14,10 +14,11 @@ from torchvision.models.detection import FasterRCNN
 from engine.anchors import STOCK, Anchors
 from engine.contract import IMAGE_SIZE, INPUT_SIZE, WIDEBAND, Contract
 from engine.errors import CheckpointError, MismatchError
-from engine.files import sha256
 from engine.heads import CELLS, NMS_IOU
-from engine.registry import Store, checked_name
 from engine.sessions.open import open_session
+from engine.store.files import sha256
+from engine.store.reader import checked_name
+from engine.store.registry import Store
 from network.checkpoint import read_checkpoint
 from network.detector import Tensors, detector, split
 

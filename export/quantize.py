@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from engine.graphs import check_graph
-from engine.half import simplify
 from engine.heads import IMAGE, fused_shape
+from engine.sessions.graphs import check_graph
+from engine.sessions.half import simplify
 from network.heads import Size
 
 QUANTISED: Final = ("Conv", "Add", "MaxPool", "Relu", "Resize")

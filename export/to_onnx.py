@@ -16,7 +16,6 @@ from safetensors.numpy import save
 from torch import nn
 
 from engine.errors import GraphError
-from engine.graphs import Shapes, check_graph, with_room
 from engine.heads import (
     BATCHED,
     CELLS,
@@ -30,6 +29,7 @@ from engine.heads import (
     feature_shapes,
     fused_shape,
 )
+from engine.sessions.graphs import Shapes, check_graph, with_room
 from network.backbone import Backbone
 from network.compact import CompactHeads
 from network.detector import BACKBONE_PREFIX

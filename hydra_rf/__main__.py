@@ -1,6 +1,6 @@
 """The command line: `g20`, or `python -m hydra_rf`."""
 
-from app.cli import main
+from app.cli.main import main
 
 __all__ = ["main"]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.recording import Annotation, write_sigmf
-from training.synthetic import WIFI_BAND, fsk, place, wifi
+from engine.recordings.annotation import Annotation
+from engine.recordings.writing import write_sigmf
+from training.scenes.synthetic import WIFI_BAND, fsk, place, wifi
 
 RATE_HZ = 20e6
 CENTRE_HZ = 2.437e9

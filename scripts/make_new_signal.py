@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from make_demo import CENTRE_HZ, DURATION_S, RATE_HZ, WIFI_HALF_HZ
 
-from engine.recording import Annotation, write_sigmf
-from training.synthetic import fsk, place, wifi
+from engine.recordings.annotation import Annotation
+from engine.recordings.writing import write_sigmf
+from training.scenes.synthetic import fsk, place, wifi
 
 RECORDINGS = 7
 BAND_HZ = 3.2e6

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.cuda import Cuda, missing
-from engine.registry import Store
+from engine.devices.cuda import Cuda, missing
+from engine.store.registry import Store
 
 from .fake_gpu import fake_cupy
 from .tiny_store import build_store, copy_store, small_store
@@ -80,7 +80,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(sys.modules, "cupy", module)
     plans = SimpleNamespace(get_fft_plan=lambda rows, axes: nullcontext())
     monkeypatch.setitem(sys.modules, "cupyx.scipy.fft", plans)
-    monkeypatch.setattr("engine.cuda.missing", lambda number: None)
+    monkeypatch.setattr("engine.devices.cuda.missing", lambda number: None)
     yield module
 
 

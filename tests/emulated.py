@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.kernels import SOURCES
+from engine.devices.kernels import SOURCES
 
 EMULATION = Path(__file__).parent / "emulation.h"
 KERNELS = Path(__file__).parents[1] / "engine" / "kernels"
@@ -56,7 +56,7 @@ def _library() -> ctypes.CDLL:
 
 
 def on_cpu(kernel: str, grid: tuple[int, int], threads: int, *arguments: Any) -> None:
-    """A launch, as `engine.kernels.Kernels` does it on a GPU."""
+    """A launch, as `engine.devices.kernels.Kernels` does it on a GPU."""
     _library()[f"run_{kernel}"](*grid, threads, *map(_passed, arguments))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.kernels import SOURCES, source
+from engine.devices.kernels import SOURCES, source
 
 from .emulated import on_cpu
 
@@ -106,7 +106,8 @@ def _anything(*_: object) -> Iterator[None]:
 
 
 def fake_cupy() -> Any:
-    """A module as far as `engine.cuda` and the front end look at it. `fails`: raised by the next allocation, once."""
+    """A module with what `engine.devices.cuda` and the front end use of CuPy. `fails`: raised once, by the next
+    allocation."""
     FakeStream.current = FakeStream()
     module: Any = ModuleType("cupy")
     module.fails, module.freed = None, 0

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from engine.device import Cpu, Stream
+from engine.devices.base import Stream
+from engine.devices.cpu import Cpu
 
 T = TypeVar("T")
 

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from engine.recording import Annotation, write_sigmf
-from training.samples import Box, Sample, SampleStore
-from training.splits import Split, current_split
+from engine.recordings.annotation import Annotation
+from engine.recordings.writing import write_sigmf
+from training.samples.sample import Box, Sample
+from training.samples.splits import Split
+from training.samples.store import SampleStore
 
 from .tiny_store import CONTRACT
 
@@ -52,7 +54,7 @@ class Listed(SampleStore):
         return sorted(self.samples.values(), key=lambda sample: sample.sample_id)
 
     def split(self, **how: Any) -> Split:
-        return current_split(self, "alpha", **how)
+        return self.current_split("alpha", **how)
 
 
 def window(recording: str, number: int = 0, labelled: bool = True, **changes: Any) -> Sample:

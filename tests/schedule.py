@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import engine.engine
-from engine.device import Recording, Step
+from engine.devices.tracing import Recording, Step
 
 
 @dataclass(frozen=True)

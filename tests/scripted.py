@@ -17,12 +17,12 @@ import pytest
 from engine.anchors import STOCK
 from engine.contract import IMAGE_SIZE, Contract
 from engine.detection import Result
-from engine.device import Device
+from engine.devices.base import Device
 from engine.engine import Engine
 from engine.errors import InputError
 from engine.heads import MAX_DETECTIONS, NMS_IOU, Head
 from engine.pipeline import Network
-from engine.recording import Capture
+from engine.recordings.recording import Capture
 from engine.sessions.scripted import ScriptedSession
 from engine.snapshot import Snapshot
 

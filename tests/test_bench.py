@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import bench, bench_report
-from app.bench import ChangedError, captures, doubts, percentiles, same, stable, with_heads
-from app.bench_report import Report, read_report
-from engine.choice import Choice, chosen
+from app.bench import report as bench_report
+from app.bench import timing as bench
+from app.bench.report import Report, read_report
+from app.bench.timing import ChangedError, captures, doubts, percentiles, same, stable, with_heads
 from engine.contract import WIDEBAND
 from engine.detection import Detection, Result
 from engine.engine import Engine
 from engine.errors import InputError
-from engine.registry import Store
+from engine.sessions.choice import Choice, chosen
+from engine.store.registry import Store
 
 from .scripted import SHORT
 from .test_cli import Run, g20

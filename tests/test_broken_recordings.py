@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from engine.contract import Contract
 from engine.errors import InputError, RecordingError
-from engine.recording import Annotation, open_recording, write_rfcap, write_sigmf
+from engine.recordings.annotation import Annotation
+from engine.recordings.open import open_recording
+from engine.recordings.writing import write_rfcap, write_sigmf
 
 from .recordings import REAL, noise, packed, sigmf, tar, wav
 
@@ -222,7 +224,7 @@ def test_a_damaged_file_is_read_or_refused_and_never_crashes(tmp_path: Path, see
 
 def test_importing_recordings_stays_light() -> None:
     heavy = "{'scipy', 'sigmf', 'torch'}"
-    code = f"import sys, engine.recording, engine.formats; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, engine.recordings.open; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
 
 

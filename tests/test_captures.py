@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from engine.contract import WIDEBAND, Contract
 from engine.errors import InputError
-from engine.recording import open_recording, resample, write_sigmf
-from engine.resampling import rate_ratio
+from engine.recordings.open import open_recording
+from engine.recordings.resampling import rate_ratio, resample
+from engine.recordings.writing import write_sigmf
 
 from .recordings import FLAT, SAME, SMALL, noise, sigmf, tone
 

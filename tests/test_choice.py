@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import choice
-from engine.choice import PLAIN, Choice, chosen, remember
 from engine.errors import UnavailableError
+from engine.sessions import choice
+from engine.sessions.choice import PLAIN, Choice, chosen, remember
 
 HASH = "ab" * 32
 FAST = Choice("openvino", "float32")

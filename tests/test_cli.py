@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from app import cli
+from app.cli import main as cli
 from engine import VERSION
 from engine.boxes import to_physical
-from engine.detection import FIELDS
-from engine.recording import Annotation, write_sigmf
+from engine.recordings.annotation import Annotation
+from engine.recordings.detections import FIELDS
+from engine.recordings.writing import write_sigmf
 
 from .tiny_store import CONTRACT, SAYS
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 def child(*words: object, models: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", "detect", "--models", str(models), *map(str, words)],
+        [sys.executable, "-m", "app.cli.main", "detect", "--models", str(models), *map(str, words)],
         cwd=ROOT,
         env={**os.environ, **settings},
         capture_output=True,
@@ -68,7 +68,7 @@ def test_a_full_disk_is_told_in_one_line(g20: Run, recording: Path, tiny_models:
     done = g20("detect", recording, "--plot", "/dev/full")
     assert done.code == 1
     assert done.err.splitlines()[-1] == "g20: --plot /dev/full: cannot be written (No space left on device)"
-    command = [sys.executable, "-m", "app.cli", "detect", "--models", str(tiny_models), str(recording)]
+    command = [sys.executable, "-m", "app.cli.main", "detect", "--models", str(tiny_models), str(recording)]
     with Path("/dev/full").open("w") as full:
         told = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert told.returncode == 1
@@ -80,7 +80,7 @@ def test_a_full_disk_is_told_in_one_line(g20: Run, recording: Path, tiny_models:
 def test_a_reader_that_goes_away_ends_it_without_a_trace(tiny_models: Path, recording: Path, form: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "app.cli", "detect", "--models", str(tiny_models), str(recording), form]
+    command = [sys.executable, "-m", "app.cli.main", "detect", "--models", str(tiny_models), str(recording), form]
     done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writer)
     assert done.returncode == 1

@@ -11,14 +11,14 @@ import torch
 
 from engine.engine import Engine
 from engine.errors import InputError
-from engine.graphs import with_room
 from engine.heads import BATCHED, COMPACT, DESCRIBED, PROPOSALS, Head, batched, feature_shapes, fused_shape
 from engine.loading import Loader
-from engine.registry import Store
 from engine.sessions.base import Session
+from engine.sessions.graphs import with_room
 from engine.sessions.open import open_session
 from engine.sessions.scripted import ScriptedSession
 from engine.snapshot import NOTHING, Snapshot, capacity_for, stack
+from engine.store.registry import Store
 from export.to_onnx import (
     backbone_graph,
     backbone_tensors,

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import device
-from engine.device import Cpu, cores
+from engine.devices import base as device
+from engine.devices.cpu import Cpu
+from engine.devices.machine import cores
 from engine.engine import Engine
 from engine.errors import ClosedError
-from engine.registry import Store
+from engine.store.registry import Store
 
 from .scripted import burst, same
 from .toy_store import add_head, image, toy_store

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
-from engine import registry
 from engine.errors import StoreError
-from engine.history import RETENTION, is_kept
-from engine.registry import Store
+from engine.store import registry
+from engine.store.history import RETENTION, is_kept
+from engine.store.registry import Store
 
 from .faults import NEVER, Disk, Faults, Killed
 from .tiny_store import add_backbone, add_compact, copy_store, small_store

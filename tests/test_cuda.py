@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from engine.anchors import STOCK
-from engine.choice import chosen
-from engine.cuda import Cuda, missing
-from engine.device import open_device
+from engine.devices.cuda import Cuda, missing
+from engine.devices.open import open_device
 from engine.engine import Engine
 from engine.errors import DeviceError, UnavailableError
 from engine.heads import Head
 from engine.pipeline import Frame, Network, Slot, find, front_end
+from engine.sessions.choice import chosen
 from engine.sessions.open import open_session
 from engine.sessions.scripted import ScriptedSession
 from engine.snapshot import Snapshot
@@ -63,7 +63,7 @@ SHIMS = {
 def test_g01_a_driver_without_a_gpu_is_told_from_no_driver(tmp_path: Path, shim: str) -> None:
     code, said = SHIMS[shim]
     driver(tmp_path / "lib", code)
-    ask = "from engine.device import open_device\nopen_device('cuda:0')"
+    ask = "from engine.devices.open import open_device\nopen_device('cuda:0')"
     done = subprocess.run(
         [sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True,
         env={"LD_LIBRARY_PATH": str(tmp_path / "lib"), "PATH": ""},
@@ -89,11 +89,11 @@ def test_runtimes_of_one_kind_of_device_are_refused_on_the_other() -> None:
 def test_auto_on_a_gpu_is_the_first_runtime_installed_in_the_precision_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("engine.choice.installed", lambda kind: {"tensorrt_rtx": "1.7", "onnxruntime": "1.32"})
+    monkeypatch.setattr("engine.sessions.choice.installed", lambda kind: {"tensorrt_rtx": "1.7", "onnxruntime": "1.32"})
     for precision in ("float32", "float16"):
         assert vars(chosen("auto", precision, "ab", kind="cuda")) == {"runtime": "tensorrt_rtx", "precision": precision}
     assert chosen("onnxruntime", "float32", "ab", kind="cuda").runtime == "onnxruntime"
-    monkeypatch.setattr("engine.choice.installed", lambda kind: {})
+    monkeypatch.setattr("engine.sessions.choice.installed", lambda kind: {})
     with pytest.raises(UnavailableError, match="no runtime for a GPU is installed: pip install"):
         chosen("auto", "float32", "ab", kind="cuda")
 
@@ -102,7 +102,7 @@ def test_auto_on_a_gpu_is_the_first_runtime_installed_in_the_precision_asked_for
 
 
 def test_a_gpu_without_cupy_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.cuda.missing", lambda number: None)
+    monkeypatch.setattr("engine.devices.cuda.missing", lambda number: None)
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(UnavailableError, match=r"'cuda:3' needs CuPy .*pip install 'hydra-rf\[gpu\]'"):
         open_device("cuda:3")

@@ -13,9 +13,9 @@ import pytest
 
 from engine.boxes import corners, match
 from engine.engine import Engine
-from engine.recording import open_recording
-from engine.registry import Store
+from engine.recordings.open import open_recording
 from engine.stitching import stitch
+from engine.store.registry import Store
 
 from .tiny_store import tree
 
@@ -41,7 +41,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def g20(arguments: Sequence[str], folder: Path) -> str:
-    return call([sys.executable, "-m", "app.cli", *arguments], folder)
+    return call([sys.executable, "-m", "app.cli.main", *arguments], folder)
 
 
 def call(command: Sequence[str], folder: Path) -> str:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from app import consoles, detecting
-from engine.detection import FIELDS, Detection, Result
+from app.cli import detect as detecting
+from app.cli import output as consoles
+from engine.detection import Detection, Result
 from engine.engine import Engine
 from engine.errors import ClosedError
+from engine.recordings.detections import FIELDS
 
 from .test_cli import Done, Run, g20, recording, write_recording
 from .tiny_store import CONTRACT, build_store
@@ -175,7 +177,7 @@ def test_ctrl_c_is_python_s_own_again_afterwards(streamed: Streamed) -> None:
 
 def test_a_process_that_is_interrupted_ends_with_130_and_its_lines(tiny_models: Path, tmp_path: Path) -> None:
     path = write_recording(tmp_path / "long", captures=400)
-    command = [sys.executable, "-m", "app.cli", "detect", "--models", str(tiny_models), str(path), "--json"]
+    command = [sys.executable, "-m", "app.cli.main", "detect", "--models", str(tiny_models), str(path), "--json"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None and child.stderr is not None
         first = child.stdout.readline()
@@ -254,7 +256,7 @@ def test_progress_of_unknown_length_counts(clock: Clock, capfd: pytest.CaptureFi
 def test_on_a_terminal_the_bar_keeps_away_from_standard_output(tiny_models: Path, tmp_path: Path) -> None:
     path = write_recording(tmp_path / "long", captures=3)
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "app.cli", "detect", "--models", str(tiny_models), str(path), "--json"]
+    command = [sys.executable, "-m", "app.cli.main", "detect", "--models", str(tiny_models), str(path), "--json"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=60, check=False)
     os.close(theirs)
     shown = os.read(ours, 1 << 20).decode()

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 import sigmf.validate
 
-from engine.detection import FIELDS, Detection, Result, as_csv, as_csv_row, as_json_line, as_sigmf
-from engine.recording import Recording, open_recording, write_rfcap, write_sigmf
+from engine.detection import Detection, Result
+from engine.recordings.detections import FIELDS, as_csv, as_csv_row, as_json_line, as_sigmf
+from engine.recordings.open import open_recording
+from engine.recordings.recording import Recording
+from engine.recordings.writing import write_rfcap, write_sigmf
 
 from .scripted import noise
 

@@ -12,7 +12,9 @@ import pytest
 from engine.boxes import to_physical
 from engine.contract import Contract
 from engine.errors import ClosedError, InputError, UnavailableError
-from engine.recording import Capture, Recording, open_recording, write_sigmf
+from engine.recordings.open import open_recording
+from engine.recordings.recording import Capture, Recording
+from engine.recordings.writing import write_sigmf
 from engine.stitching import stitch
 
 from .scripted import FULL_SCORE, NORMAL, RATE, SHORT, bench, burst, same

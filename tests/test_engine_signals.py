@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.resampling import rate_ratio
+from engine.recordings.resampling import rate_ratio
 
 from .scripted import NORMAL, RATE, SHORT, Bench, accepted, bench, noise, refused, same, tone, unharmed
 

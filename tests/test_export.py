@@ -13,16 +13,16 @@ import torch
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from app.cli import app
+from app.cli.main import app
 from engine.anchors import STOCK
 from engine.boxes import corners, to_physical
 from engine.contract import WIDEBAND
 from engine.engine import Engine
 from engine.errors import CheckpointError, MismatchError
-from engine.graphs import read_graph
-from engine.registry import Store
+from engine.sessions.graphs import read_graph
 from engine.sessions.open import open_session
 from engine.spectrogram import spectrogram
+from engine.store.registry import Store
 from export import legacy
 from export.certificate import Found, certify
 from export.legacy import Extracted, extract

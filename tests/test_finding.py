@@ -6,7 +6,7 @@ import pytest
 
 from engine import Engine
 from engine.errors import StoreError
-from engine.finding import Found, find_models, installed_packs, locate
+from engine.store.finding import Found, find_models, installed_packs, locate
 
 from .test_cli import Run, g20, recording
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.formats import rate_and_center_in_name, read_rfcap_header
-from engine.recording import Annotation, open_recording, write_rfcap, write_sigmf
+from engine.recordings.annotation import Annotation
+from engine.recordings.formats import rate_and_center_in_name, read_rfcap_header
+from engine.recordings.open import open_recording
+from engine.recordings.writing import write_rfcap, write_sigmf
 
 from .recordings import noise, packed, sigmf, tar, wav
 

@@ -9,8 +9,8 @@ from scipy import signal
 
 from engine.contract import CONTRACTS
 from engine.errors import UnavailableError
-from training.bursts import load_burst
-from training.generated import RECIPES, make_burst, occupied_band, trim, write_bursts
+from training.scenes.bursts import load_burst
+from training.scenes.generated import RECIPES, make_burst, occupied_band, trim, write_bursts
 
 RATE_HZ = 2e6
 NFM = next(recipe for recipe in RECIPES["ism"] if recipe.label == "nfm")  # needs no TorchSig

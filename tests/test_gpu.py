@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.bench import LEAST_MATCHED, captures, compared, with_heads
+from app.bench.timing import LEAST_MATCHED, captures, compared, with_heads
 from engine.contract import WIDEBAND
-from engine.cuda import Cuda
 from engine.detection import Result
-from engine.device import open_device
+from engine.devices.cuda import Cuda
+from engine.devices.open import open_device
 from engine.engine import Engine
 from engine.errors import DeviceError
-from engine.recording import open_recording, write_sigmf
+from engine.recordings.open import open_recording
+from engine.recordings.writing import write_sigmf
 from engine.regions import regions
-from engine.registry import Store
 from engine.sessions.open import GPU, installed
 from engine.spectrogram import draw, spectrogram
+from engine.store.registry import Store
 
 from .scripted import burst, noise, tone
 from .test_kernels import IMAGES
@@ -197,7 +198,7 @@ def test_g11_frames_leave_nothing_behind(gpu: Cuda, engine: Engine, iqs: dict[st
 
 
 def test_any_number_of_heads_fits(gpu: Cuda, iqs: dict[str, np.ndarray]) -> None:
-    from app.bench import opened
+    from app.bench.timing import opened
     from engine.loading import Loader
 
     store = Store(MODELS)

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from engine import graphs
 from engine.errors import GraphError
-from engine.graphs import read_graph
+from engine.sessions import graphs
+from engine.sessions.graphs import read_graph
 from engine.sessions.open import open_session
 
 SHAPES = {"x": (1, 4)}, {"y": (1, 4)}

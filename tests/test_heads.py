@@ -17,8 +17,9 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from engine import heads
 from engine.anchors import STOCK, Anchors
 from engine.errors import HydraError, StoreError
-from engine.heads import FULL, TENSORS, read_weights
-from engine.registry import Store
+from engine.heads import FULL, TENSORS
+from engine.store.registry import Store
+from engine.store.weights import read_weights
 
 # a head type with two small tensors: what is tested here does not depend on size
 FLAT = Anchors((16, 32, 64, 128, 256), (0.125, 1.0, 8.0))

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
+from app.cli.main import app
 from engine.engine import Engine
 from engine.errors import InputError, MismatchError, StoreError
-from engine.registry import Store
-from training import head_run, jobs
-from training.head_run import DivergedError
+from engine.store.registry import Store
+from training import jobs
+from training.head import trainer as head_run
+from training.head.loop import PRESETS, Cancelled, Epoch, Prepared, Preset
+from training.head.trainer import DivergedError
 from training.jobs import Published, train_signal
-from training.loop import PRESETS, Cancelled, Epoch, Prepared, Preset
-from training.samples import SampleStore
+from training.samples.store import SampleStore
 
 from .tiny_store import tree
 from .toy_store import FAINT, add_head, add_samples, head_weights, image, toy_store

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from engine.contract import Contract
-from engine.kernels import OPTIONS, SOURCES, front_end, source
-from engine.kernels import regions as on_gpu
-from engine.kernels.front_end import draw
+from engine.devices.kernels import OPTIONS, SOURCES, front_end, source
+from engine.devices.kernels import regions as on_gpu
+from engine.devices.kernels.front_end import draw
 from engine.regions import regions
 from engine.spectrogram import draw as plain_draw
 

@@ -13,9 +13,10 @@ from sigmf import validate
 
 from engine.contract import WIDEBAND
 from engine.errors import InputError, StoreError
-from training.labels import coco_in, coco_out, sigmf_out, sigmf_write
-from training.samples import Box, SampleStore
-from training.splits import current_split, last_split
+from training.samples.labels import coco_in, coco_out, sigmf_out, sigmf_write
+from training.samples.sample import Box
+from training.samples.splits import last_split
+from training.samples.store import SampleStore
 
 from .labelled import BOX, CENTRE_HZ, drawn, put
 from .tiny_store import CONTRACT, edit
@@ -72,7 +73,7 @@ def test_what_comes_back_unchanged_changes_nothing(store: SampleStore, coco: Pat
 def test_corrected_boxes_take_the_place_of_the_old_ones_on_the_same_side(store: SampleStore, tmp_path: Path) -> None:
     for seed in range(3, 8):
         put(store, seed)
-    split = current_split(store, "alpha")
+    split = store.current_split("alpha")
     old = store.get("alpha", split.val_samples[0])
     path = coco_out([old], tmp_path / "coco")
     rows = [{**row, "bbox": [1, 2, 3, 4]} for row in table(path, "annotations")]
@@ -82,7 +83,7 @@ def test_corrected_boxes_take_the_place_of_the_old_ones_on_the_same_side(store: 
     (new,) = coco_in(store, "alpha", path, contract=CONTRACT)
     assert (new.boxes[0], new.source_capture) == (Box(1, 2, 4, 6, old.boxes[0].label), old.source_capture)
     assert old.sample_id not in {s.sample_id for s in store.list("alpha")}
-    assert current_split(store, "alpha").sides[new.sample_id] == "validation"
+    assert store.current_split("alpha").sides[new.sample_id] == "validation"
 
 
 def test_images_from_elsewhere_are_samples_of_recordings_of_their_own(store: SampleStore, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from engine import locking
 from engine.errors import StoreError
-from engine.registry import Store
+from engine.store import locking
+from engine.store.registry import Store
 
 from .test_retention import candidates
 

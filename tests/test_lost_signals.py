@@ -6,7 +6,7 @@ import pytest
 
 from engine.engine import Engine
 from engine.errors import StoreError
-from engine.registry import Store
+from engine.store.registry import Store
 
 from .tiny_store import publish, tree
 

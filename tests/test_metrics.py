@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.boxes import match
 from engine.errors import UnavailableError
-from training.metrics import Judged, average_precision, score
+from training.evaluation.matching import Judged, average_precision, score
 
 # the mean of a falling curve at 101 points and the area under it are at most a step apart
 INTERPOLATION = 1 / 100

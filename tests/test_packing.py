@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.packing import main
-from training.sample import Sample
-from training.samples import SampleStore
-from training.splits import current_split
+from training.samples.sample import Sample
+from training.samples.store import SampleStore
+from training.scenes.packing import main
 
 SCENES = {  # by side: how many scenes hold which labels
     "train": (("both", 3), ("both alone", 4), ("alone", 2), ("", 5)),
@@ -47,7 +46,7 @@ def test_as_many_as_wanted_and_half_as_many_without(tmp_path: Path) -> None:
 def test_a_signal_that_validation_scenes_lack_is_left_to_the_split(tmp_path: Path) -> None:
     store = packed(rendered(tmp_path / "scenes"), tmp_path / "data")
     assert {side for side, _ in counted(store.list("alone"))} == {None}
-    split = current_split(store, "alone")
+    split = store.current_split("alone")
     assert split.val_samples and not set(split.val_samples) & set(split.train_samples)
 
 

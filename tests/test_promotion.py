@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.promotion import Measured, Policy, decide, f1_interval
+from training.evaluation.promotion import Measured, Policy, decide, f1_interval
 
 SAMPLES = tuple(f"s{number}" for number in range(20))
 

@@ -11,15 +11,16 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from app.cli import app
-from engine import files, locking
+from app.cli.main import app
 from engine.errors import StoreError
-from engine.locking import LOCK_NAME
-from engine.registry import Store
-from training import head_run, jobs
+from engine.store import files, locking
+from engine.store.locking import LOCK_NAME
+from engine.store.registry import Store
+from training import jobs
+from training.head import trainer as head_run
+from training.head.loop import PRESETS, Epoch, Preset, Trained
 from training.jobs import Published, train_signal
-from training.loop import PRESETS, Epoch, Preset, Trained
-from training.samples import SampleStore
+from training.samples.store import SampleStore
 
 from .faults import Faults
 from .tiny_store import tree
@@ -93,7 +94,7 @@ def test_a_store_that_cannot_be_written_is_refused_before_training(
 
     before = tree(store.path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.registry.probe", fail)
+        patch.setattr("engine.store.registry.probe", fail)
         with pytest.raises(StoreError, match=rf"models: cannot be written \({os.strerror(number)}\); check space"):
             train(samples, store)
     assert (trainer.trainings, tree(store.path)) == (0, before)

@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.datasets import Take, of_noise, of_scenes, retuned
 from benchmarks.quality import recall_change
-from benchmarks.takes import Take, of_noise, of_scenes, retuned
 from engine.contract import Contract
 from engine.detection import Detection
-from engine.recording import Recording
-from training.metrics import Evaluated
-from training.scenes import Truth
+from engine.recordings.annotation import Annotation
+from engine.recordings.recording import Recording
+from training.evaluation.metrics import Evaluated
 
 SMALL = Contract(sample_rate_hz=1e6, capture_s=0.02)
-TRUTH = Truth("alpha", 0.0, 0.01, 100.1e6 - 10e3, 100.1e6 + 10e3)
+TRUTH = Annotation("alpha", 0.0, 0.01, 100.1e6 - 10e3, 100.1e6 + 10e3)
 
 
-def tone(rate_hz: float, *truths: Truth) -> Take:
+def tone(rate_hz: float, *truths: Annotation) -> Take:
     """A tone 100 kHz above 100 MHz."""
     iq = np.exp(2j * np.pi * 100e3 / rate_hz * np.arange(round(0.01 * rate_hz))).astype(np.complex64)
     return Take("tone", Recording(Path("tone"), rate_hz, 100e6, iq.view(np.float32).reshape(-1, 2)), truths)

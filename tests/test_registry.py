@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine import folders
 from engine.engine import Engine
 from engine.errors import StoreError
-from engine.files import new_folder
-from engine.registry import Store, checked_name
+from engine.store import folders
+from engine.store.files import new_folder
+from engine.store.reader import checked_name
+from engine.store.registry import Store
 
 from .tiny_store import add_head, publish, tree
 

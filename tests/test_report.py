@@ -13,8 +13,8 @@ from rich.console import Console
 
 from engine.contract import ISM, WIDEBAND
 from engine.detection import Detection
-from training.metrics import Evaluated, arbitration_cost, evaluate, per_image
-from training.scenes import Truth
+from engine.recordings.annotation import Annotation
+from training.evaluation.metrics import Evaluated, arbitration_cost, evaluate, per_image
 
 PLANE = (0.0, 1.0, 0.0, 100.0)  # one second, 100 Hz: 1 % of the band is 1 Hz
 
@@ -23,15 +23,15 @@ seeds = st.integers(0, 2**32 - 1)
 
 def there(
     label: str, start_s: float, low_hz: float = 0.0, height_hz: float = 10.0, snr_db: float | None = None
-) -> Truth:
-    return Truth(label, start_s, start_s + 0.1, low_hz, low_hz + height_hz, snr_db)
+) -> Annotation:
+    return Annotation(label, start_s, start_s + 0.1, low_hz, low_hz + height_hz, snr_db=snr_db)
 
 
 def seen(signal: str, start_s: float, score: float = 0.9, low_hz: float = 0, height_hz: float = 10) -> Detection:
     return Detection(signal, score, start_s, start_s + 0.1, low_hz, low_hz + height_hz, 1)
 
 
-def capture(truths: list[Truth], found: list[Detection], sample_id: str = "a") -> Evaluated:
+def capture(truths: list[Annotation], found: list[Detection], sample_id: str = "a") -> Evaluated:
     return Evaluated(sample_id, WIDEBAND, truths, found, PLANE)
 
 
@@ -93,7 +93,7 @@ def test_recall_is_told_by_share_of_the_band() -> None:
 
 
 def test_without_a_plane_the_band_is_the_contract_s() -> None:
-    truths = [Truth("alpha", 0.0, 0.1, -10e3, 10e3)]
+    truths = [Annotation("alpha", 0.0, 0.1, -10e3, 10e3)]
     narrow = evaluate([Evaluated("a", WIDEBAND, truths, [])]).signals["alpha"].by_bandwidth  # of 20 MHz
     wide = evaluate([Evaluated("a", ISM, [replace(truths[0], high_hz=30e3)], [])]).signals["alpha"].by_bandwidth
     assert narrow["<1 %"] == wide["1-5 %"] == (1, 0)
@@ -114,7 +114,7 @@ def test_false_alarms_are_counted_on_captures_that_hold_nothing() -> None:
 def test_the_plane_wrongly_lit_is_what_detections_cover_once_outside_truths() -> None:
     quarter = Detection("alpha", 0.9, 0.0, 0.5, 0.0, 50.0, 1)
     other_half = replace(quarter, start_s=0.25, stop_s=0.75)  # the second half of the first, and as much beyond it
-    inside = Truth("alpha", 0.0, 0.5, 0.0, 25.0)
+    inside = Annotation("alpha", 0.0, 0.5, 0.0, 25.0)
     lit = [evaluate([capture(truths, found)], ["alpha"]).signals["alpha"].wrongly_lit for truths, found in (
         ([], [quarter]), ([], [quarter, other_half]), ([inside], [quarter]), ([inside], []),
         ([replace(inside, label="other")], [quarter]), ([], [replace(quarter, score=0.4)]),

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engine import registry
 from engine.engine import Engine
 from engine.errors import StoreError
-from engine.history import is_kept
-from engine.registry import Store
+from engine.store import registry
+from engine.store.history import is_kept
+from engine.store.registry import Store
 
 from .recordings import noise
 from .test_versions import OTHER_HASH, active, promoted

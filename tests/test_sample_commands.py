@@ -9,9 +9,10 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from app import consoles, sample_commands
+from app.cli import output as consoles
+from app.cli import samples as sample_commands
 from engine.errors import HydraError, StoreError
-from training.samples import SampleStore
+from training.samples.store import SampleStore
 
 from .labelled import at, record
 

@@ -13,9 +13,9 @@ import pytest
 
 from engine.contract import WIDEBAND
 from engine.errors import StoreError
-from training import samples as samples_module
-from training.sample import content_id
-from training.samples import SampleStore
+from training.samples import store as samples_module
+from training.samples.sample import content_id
+from training.samples.store import SampleStore
 
 from .labelled import drawn, put
 from .tiny_store import edit, overwrite

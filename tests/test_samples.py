@@ -11,7 +11,8 @@ import pytest
 from engine.boxes import to_physical
 from engine.contract import WIDEBAND
 from engine.errors import InputError, StoreError
-from training.samples import Box, SampleStore
+from training.samples.sample import Box
+from training.samples.store import SampleStore
 
 from .labelled import BOX, CENTRE_HZ, drawn, put
 from .tiny_store import CONTRACT, tree

@@ -7,11 +7,12 @@ import pytest
 
 from engine.boxes import to_pixels
 from engine.contract import Contract
-from engine.recording import Annotation, write_sigmf
+from engine.recordings.annotation import Annotation
+from engine.recordings.writing import write_sigmf
 from engine.spectrogram import spectrogram
-from training.bursts import Burst, cut_bursts, load_burst, save_burst, shift, split_recordings
-from training.render import make_scene, render, sources, to_sample
-from training.scenes import SceneSettings, compose, native
+from training.scenes.bursts import Burst, cut_bursts, load_burst, save_burst, shift, split_recordings
+from training.scenes.compose import SceneSettings, compose, native
+from training.scenes.render import make_scene, render, sources, to_sample
 
 SHORT = Contract(capture_s=0.02)
 PLAIN = SceneSettings(bursts=(1, 1), snr_db=(20.0, 20.0), empty=0.0, train_of_bursts=0.0, artefacts=0.0)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from engine.detection import Result
-from engine.device import Recording, Step
+from engine.devices.tracing import Recording, Step
 from engine.engine import Engine
 from engine.pipeline import Frame, front_end
-from engine.recording import open_recording, write_sigmf
+from engine.recordings.open import open_recording
+from engine.recordings.writing import write_sigmf
 from engine.slots import SLOTS, Slots
 
 from .schedule import Following, Of, races, strangers

@@ -11,8 +11,8 @@ import pytest
 from onnx import helper
 
 from engine.errors import GraphError, HydraError, UnavailableError
-from engine.graphs import read_graph
 from engine.heads import BATCHED, CELLS, COMPACT, DESCRIBED, DETECTIONS, FEATURES, FULL, batched
+from engine.sessions.graphs import read_graph
 from engine.sessions.open import open_session
 from engine.sessions.scripted import ScriptedSession
 from export.to_onnx import compact_heads_graph

@@ -11,10 +11,10 @@ import pytest
 from engine.boxes import corners, match
 from engine.contract import ISM, WIDEBAND, Contract
 from engine.engine import Engine
-from engine.files import sha256
-from engine.recording import open_recording
-from engine.registry import Store
+from engine.recordings.open import open_recording
 from engine.stitching import stitch
+from engine.store.files import sha256
+from engine.store.registry import Store
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data"

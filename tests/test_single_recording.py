@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from training.splits import NOT_INDEPENDENT
+from training.samples.splits import NOT_INDEPENDENT
 
 from .labelled import Listed, recordings, window
 from .tiny_store import CONTRACT

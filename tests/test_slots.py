@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from engine.contract import Contract
-from engine.device import Cpu
+from engine.devices.cpu import Cpu
 from engine.engine import Engine
 from engine.errors import ClosedError
-from engine.recording import Capture
+from engine.recordings.recording import Capture
 from engine.slots import SLOTS, Slots
 
 from .keeping import Keeping

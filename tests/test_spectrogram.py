@@ -12,9 +12,9 @@ import torch
 from engine import spectrogram as front_end
 from engine.boxes import to_pixels
 from engine.contract import CONTRACTS, ISM, WIDEBAND, Contract
-from engine.device import open_device
+from engine.devices.open import open_device
 from engine.errors import InputError, MismatchError
-from engine.recording import open_recording
+from engine.recordings.open import open_recording
 from engine.spectrogram import levels, spectrogram, to_image
 
 from .scripted import SHORT, burst, noise, tone

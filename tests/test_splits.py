@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError, StoreError
-from training.placement import placed
-from training.samples import SampleStore
-from training.splits import MIN_LABELLED, Split, current_split, last_split
+from training.samples.placement import placed
+from training.samples.splits import MIN_LABELLED, Split, last_split
+from training.samples.store import SampleStore
 
 from .labelled import BOX, Listed, put, recordings, window
 from .tiny_store import edit, tree
@@ -96,7 +96,7 @@ def test_five_copies_of_one_capture_are_one_sample(tmp_path: Path) -> None:
     for _ in range(5):
         put(store)
     with pytest.raises(InputError, match="alpha has 1 labelled samples"):
-        current_split(store, "alpha")
+        store.current_split("alpha")
 
 
 @pytest.mark.parametrize("ratio", [0, 1, -0.1, float("nan")])
@@ -145,12 +145,12 @@ def test_a_sample_that_comes_back_stands_where_it_stood(store: Listed) -> None:
 def test_removal_from_the_store_takes_the_sample_out_of_the_split(tmp_path: Path) -> None:
     store = SampleStore(tmp_path / "data")
     samples = [put(store, seed) for seed in range(6)]
-    first = current_split(store, "alpha")
+    first = store.current_split("alpha")
     store.remove("alpha", samples[0].sample_id)
     second = last_split(store.splits_folder("alpha"))
     assert second is not None and second.version == 2
     assert second.sides == {key: side for key, side in first.sides.items() if key != samples[0].sample_id}
-    assert current_split(store, "alpha") == second
+    assert store.current_split("alpha") == second
 
 
 def test_a_side_without_labelled_samples_is_refused_and_nothing_moves(store: Listed) -> None:

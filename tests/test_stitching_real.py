@@ -8,7 +8,8 @@ import pytest
 from engine.boxes import corners, match
 from engine.detection import Detection
 from engine.engine import Engine
-from engine.recording import open_recording, write_sigmf
+from engine.recordings.open import open_recording
+from engine.recordings.writing import write_sigmf
 from engine.stitching import stitch
 
 from .recordings import REAL, noise

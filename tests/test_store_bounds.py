@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from app.cli import app
+from app.cli.main import app
 from engine.errors import HydraError, StoreError
-from engine.files import read_json
-from engine.folders import MOST_VERSION, versions_in
-from engine.registry import Store
+from engine.store.files import read_json
+from engine.store.folders import MOST_VERSION, versions_in
+from engine.store.registry import Store
 
 from .tiny_store import add_compact, copy_store, edit, overwrite, tree
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import reading
 from engine.contract import WIDEBAND
 from engine.engine import Engine
 from engine.errors import HydraError, MismatchError, StoreError
-from engine.files import MAX_JSON_BYTES, sha256
-from engine.folders import verified
-from engine.registry import Store
 from engine.snapshot import Snapshot
+from engine.store import reader as reading
+from engine.store.files import MAX_JSON_BYTES, sha256
+from engine.store.folders import verified
+from engine.store.registry import Store
 
 from .tiny_store import BACKBONE_HASH, CONTRACT, add_head, copy_store, edit, overwrite, publish, tree
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from engine import locking
 from engine.engine import Engine
 from engine.errors import StoreError
-from engine.history import was_active
-from engine.locking import LOCK_NAME, writing
-from engine.registry import Store
+from engine.store import locking
+from engine.store.history import was_active
+from engine.store.locking import LOCK_NAME, writing
+from engine.store.registry import Store
 
 from .faults import NEVER, Faults
 from .test_crash import ROOT, sound

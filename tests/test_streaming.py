@@ -9,7 +9,7 @@ import pytest
 
 from engine.contract import Contract
 from engine.errors import InputError
-from engine.recording import Capture
+from engine.recordings.recording import Capture
 from engine.stitching import Stitcher
 from engine.streaming import CaptureSource
 

@@ -17,7 +17,7 @@ def test_the_packages_tested_are_those_of_this_repository() -> None:
     assert Path(engine.__file__).parent == ROOT / "engine"
 
 
-@pytest.mark.parametrize("module", ["engine", "engine.engine", "app.cli", "hydra_rf", "hydra_rf.__main__"])
+@pytest.mark.parametrize("module", ["engine", "engine.engine", "app.cli.main", "hydra_rf", "hydra_rf.__main__"])
 def test_runs_where_no_training_or_gpu_package_can_be_imported(module: str) -> None:
     """In a fresh interpreter that refuses to import them."""
     code = f"""

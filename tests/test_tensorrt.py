@@ -11,12 +11,12 @@ import torch
 from onnx import TensorProto, helper
 
 from engine.errors import GraphError
-from engine.graphs import with_room
-from engine.half import half_graph
 from engine.heads import BATCHED, COMPACT
-from engine.registry import Store
+from engine.sessions.graphs import with_room
+from engine.sessions.half import half_graph
 from engine.sessions.open import open_session
 from engine.sessions.trt import build, flavour, parsed
+from engine.store.registry import Store
 from export.quantize import int8_graph
 from export.to_onnx import compact_heads_graph, full_head_graph, grid_graph, shared_graph, trunk_graph
 from network.detector import detector, split

@@ -16,12 +16,13 @@ from engine.sessions.open import open_session
 from export.to_onnx import backbone_graph, fuse_graph, shared_graph, stored_tensors, trunk_graph
 from network.detector import freeze_norms
 from network.shared import INPUT_SIZE, SharedLayers, deltas_to, moved
-from training import backbone, shared
-from training.backbone import ManyTypes, Settings, begin, rate_at, train
-from training.crops import SceneImages, Shape
-from training.losses import NOTHING_IOU, SAMPLED, sampled_boxes, shared_losses
-from training.release import parts
-from training.views import PLAIN, View, draw_views, seen, seen_boxes
+from training.backbone import shared
+from training.backbone import train as backbone
+from training.backbone.crops import SceneImages, Shape
+from training.backbone.losses import NOTHING_IOU, SAMPLED, sampled_boxes, shared_losses
+from training.backbone.release import parts
+from training.backbone.train import ManyTypes, Settings, begin, rate_at, train
+from training.head.views import PLAIN, View, draw_views, seen, seen_boxes
 
 SMALL = Shape(128, 128, 2)
 
@@ -72,7 +73,7 @@ def test_a_run_may_begin_with_the_weights_of_a_release(scenes: Path, tmp_path: P
 
 @pytest.fixture(scope="module")
 def release(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `training.shared` reads of a release."""
+    """What `training.backbone.shared` reads of a release."""
     folder = tmp_path_factory.mktemp("release")
     torch.manual_seed(0)
     torch.save({"model": ManyTypes(2).state_dict()}, folder / "last.pt")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.cuda import Cuda
+from engine.devices.cuda import Cuda
 from engine.errors import DeviceError, GraphError
 from engine.sessions import trt as trt_sessions
 from engine.sessions.plans import PlanCache

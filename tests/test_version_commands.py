@@ -8,9 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from app import version_commands
+from app.cli import versions as version_commands
 from engine.errors import StoreError
-from engine.registry import Store
+from engine.store.registry import Store
 
 from .tiny_store import add_compact, edit, overwrite, tree
 

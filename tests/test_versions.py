@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from engine import history as histories
-from engine import reading
 from engine.engine import Engine
 from engine.errors import MismatchError, StoreError
-from engine.history import was_active
-from engine.registry import Store
+from engine.store import history as histories
+from engine.store import reader as reading
+from engine.store.history import was_active
+from engine.store.registry import Store
 
 from .tiny_store import BACKBONE_HASH, add_backbone, add_compact, add_head, edit, overwrite, tree
 

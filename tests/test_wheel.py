@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.registry import Store
+from engine.store.registry import Store
 from hatch_build import FOLDERS, NAME, copy, prefixed
 
 from .test_cli import recording
@@ -63,7 +63,7 @@ def site_with_pack(wheel: Path, tiny_models: Path, tmp_path_factory: pytest.Temp
 def test_imports_of_the_folders_are_prefixed_and_nothing_else() -> None:
     text = (
         "from engine import Engine\nfrom engine.boxes import iou\n    import app.x as y\nfrom .engine import x\n"
-        "from engineering import y\nfrom training data to a head\nfiles('engine.kernels')\nx = 'engine'\n"
+        "from engineering import y\nfrom training data to a head\nfiles('engine.devices.kernels')\nx = 'engine'\n"
     )
     assert prefixed(text) == (
         "from hydra_rf.engine import Engine\nfrom hydra_rf.engine.boxes import iou\n    import hydra_rf.app.x as y\n"

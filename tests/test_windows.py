@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from engine.boxes import to_physical, to_pixels
 from engine.contract import WIDEBAND
 from engine.errors import InputError
-from engine.recording import open_recording, write_sigmf
+from engine.recordings.open import open_recording
+from engine.recordings.writing import write_sigmf
 from engine.spectrogram import spectrogram
-from training.samples import SampleStore
+from training.samples.store import SampleStore
 
 from .labelled import CENTRE_HZ, at, record
 from .tiny_store import CONTRACT

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from engine.anchors import STOCK
 from engine.contract import Contract
 from engine.heads import CELLS, COMPACT, DETECTIONS, FEATURES, FULL, IMAGE, MAX_DETECTIONS
-from engine.registry import Store
+from engine.store.registry import Store
 
 CONTRACT: Final = Contract(sample_rate_hz=1e6, capture_s=0.05)  # 50,000 samples, 23 frames: quick
 BACKBONE_HASH: Final = "ab" * 32

@@ -12,10 +12,11 @@ from safetensors.numpy import save
 
 from engine.contract import IMAGE_SIZE
 from engine.heads import COMPACT, DESCRIBED, FUSED, IMAGE, REGIONS, VECTOR, feature_shapes, fused_shape
-from engine.registry import Store
+from engine.store.registry import Store
 from export.to_onnx import compact_heads_graph
-from training.features import BANK, bank_file
-from training.samples import Box, SampleStore
+from training.head.features import BANK, bank_file
+from training.samples.sample import Box
+from training.samples.store import SampleStore
 
 from .tiny_store import CONTRACT, graph_bytes
 

@@ -18,20 +18,23 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import save
 
 from engine.errors import InputError, MismatchError, StoreError
-from engine.heads import Head, read_weights
+from engine.heads import Head
 from engine.loading import Loader
-from engine.registry import Release, Store
 from engine.snapshot import stack
+from engine.store.reader import Release
+from engine.store.registry import Store
+from engine.store.weights import read_weights
 from export.certificate import Certificate, Found, certify
 from export.to_onnx import tensors_hash
 from network.compact import compact_heads
 
-from .features import Describer, read_bank
-from .loop import PRESETS, Cancelled, Epoch, Prepared, Trained, train_head
-from .measuring import Measurement, measure
-from .promotion import Decision, decide
-from .samples import Sample, SampleStore
-from .splits import Split, current_split
+from .evaluation.measuring import Measurement, measure
+from .evaluation.promotion import Decision, decide
+from .head.features import Describer, read_bank
+from .head.loop import PRESETS, Cancelled, Epoch, Prepared, Trained, train_head
+from .samples.sample import Sample
+from .samples.splits import Split
+from .samples.store import SampleStore
 
 CERTIFIED_IMAGES = 8  # of the validation set
 CERTIFIED_BOXES = 100  # of an image, the likeliest
@@ -91,7 +94,7 @@ def train_signal(
     except Timeout as error:
         raise StoreError(f"{signal} is being trained by another process; wait for it, or cancel it") from error
     try:
-        split = current_split(samples, signal, allow_shared_source=allow_one_recording)
+        split = samples.current_split(signal, allow_shared_source=allow_one_recording)
         train = [_fitting(samples.get(signal, name), release) for name in split.train_samples]
         validation = [_fitting(samples.get(signal, name), release) for name in split.val_samples]
         bank = read_bank(release)

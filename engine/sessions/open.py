@@ -4,7 +4,8 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from engine.device import Cpu, Device
+from engine.devices.base import Device
+from engine.devices.cpu import Cpu
 from engine.errors import UnavailableError
 
 from .base import Session

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from engine.cuda import Cuda
+from engine.devices.cuda import Cuda
 from engine.errors import GraphError, UnavailableError
 
 from .base import Arrays

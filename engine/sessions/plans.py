@@ -13,15 +13,12 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from filelock import FileLock
 from platformdirs import user_cache_path
 
 from engine.errors import StoreError
-
-if TYPE_CHECKING:
-    from .trt import Timings
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +53,6 @@ class PlanCache:
 
     def timings(self, key: Mapping[str, str]) -> "Timings":
         """TensorRT's own cache of kernel timings for a GPU and version."""
-        from .trt import Timings
-
         path = self.folder / f"{_name(key)}.timings"
         return Timings(self._read(path) or b"", lambda data: self._write(path, data))
 
@@ -89,3 +84,11 @@ class PlanCache:
 
 def _name(key: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
+
+
+class Timings:
+    """What TensorRT measured of kernels in earlier builds, so that later ones need not."""
+
+    def __init__(self, data: bytes = b"", keep: Callable[[bytes], None] = lambda _: None) -> None:
+        self.data = data
+        self.keep = keep

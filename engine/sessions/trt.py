@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final
 
-from engine.cuda import INSTALL, Cuda
+from engine.devices.cuda import INSTALL, Cuda
 from engine.errors import DeviceError, GraphError, UnavailableError
 
 from .base import Arrays
-from .plans import PlanCache
+from .plans import PlanCache, Timings
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +83,6 @@ class TrtSession:
     def _build(self, graph: bytes, cache: PlanCache, key: dict[str, str]) -> bytes:
         timings = cache.timings({name: key[name] for name in ("runtime", "gpu", "driver")})
         return build(graph, self._trt, timings=timings, progress=_logged)
-
-
-class Timings:
-    """What TensorRT measured of kernels in earlier builds, so that later ones need not."""
-
-    def __init__(self, data: bytes = b"", keep: Callable[[bytes], None] = lambda _: None) -> None:
-        self.data = data
-        self.keep = keep
 
 
 def build(

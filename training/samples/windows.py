@@ -1,0 +1,78 @@
+"""Recordings cut into the windows that the engine sees, each with the boxes of all that is in it."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from engine.boxes import to_pixels
+from engine.contract import IMAGE_SIZE, Contract
+from engine.recordings.annotation import Annotation
+from engine.recordings.recording import Recording
+from engine.spectrogram import levels, to_image
+
+OTHER: Final = "other"  # an object that training and evaluation look away from
+MIN_SEEN: Final = 0.25  # of an object, or of the window where the object is larger: less is labelled `other`
+MIN_SIDE_PX: Final = 0.02  # shorter and narrower boxes are widened to this, so that rounding leaves something
+FINGERPRINT_BLOCKS: Final = 16
+FINGERPRINT_ROWS: Final = 1 << 14
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One capture: where it starts, and its boxes, float64[N, 4] image pixels, clipped, with their labels."""
+
+    index: int
+    start_s: float
+    boxes: np.ndarray = field(repr=False)
+    labels: tuple[str, ...]
+
+
+def windows(recording: Recording, contract: Contract, objects: Sequence[Annotation]) -> Iterator[Window]:
+    """All captures of a recording with the objects they show. An object without a label is `other`."""
+    centre_hz = recording.center_freq_hz or 0.0
+    physical = np.array([[o.start_s, o.stop_s, o.low_hz - centre_hz, o.high_hz - centre_hz] for o in objects])
+    step = contract.capture_samples / contract.sample_rate_hz
+    last_s = max(0.0, recording.duration_s - step)
+    for index in range(recording.n_captures(contract)):
+        start_s = min(index * step, last_s)
+        whole = to_pixels(physical.reshape(-1, 4) - [start_s, start_s, 0, 0], contract)
+        boxes, seen = _clipped(whole)
+        labels = [(o.label or OTHER) if share >= MIN_SEEN else OTHER for o, share in zip(objects, seen, strict=True)]
+        there = np.flatnonzero(seen > 0)
+        yield Window(index, start_s, boxes[there], tuple(labels[place] for place in there))
+
+
+def image_of(recording: Recording, contract: Contract, index: int) -> np.ndarray | None:
+    """uint8[1024, 1024] of capture `index`; None where the engine would not look: silence, or not finite."""
+    iq = recording.capture(contract, index).iq
+    if not np.isfinite(iq.view(np.float32)).all():
+        return None
+    found = levels(iq, contract)
+    if not found.has_power(contract):
+        return None
+    return np.asarray(np.round(to_image(found, contract) * 255)).astype(np.uint8)
+
+
+def source_of(recording: Recording) -> str:
+    """`name#fingerprint`: the fingerprint is of the samples, so that a copy under another name is no other source.
+
+    Hashed are sixteen stretches spread over the file, for files may be larger than memory.
+    """
+    rows = recording.samples
+    digest = hashlib.sha256(f"{len(rows)} {rows.dtype.str}".encode())
+    for start in np.linspace(0, max(0, len(rows) - FINGERPRINT_ROWS), FINGERPRINT_BLOCKS).astype(int):
+        digest.update(np.ascontiguousarray(rows[start : start + FINGERPRINT_ROWS]).data)
+    return f"{recording.path.name}#{digest.hexdigest()[:16]}"
+
+
+def _clipped(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes float64[N, 4] cut to the image, and how much of each is seen: float64[N]; 0 where nothing is."""
+    lacking = np.clip(MIN_SIDE_PX - (whole[:, 2:] - whole[:, :2]), 0, None) / 2
+    whole = whole + np.concatenate([-lacking, lacking], axis=1)
+    boxes = whole.clip(0, IMAGE_SIZE)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    seen = np.prod(sides, axis=1) / np.prod(np.minimum(whole[:, 2:] - whole[:, :2], IMAGE_SIZE), axis=1)
+    return boxes, np.where((sides >= MIN_SIDE_PX / 2).all(axis=1), seen, 0.0)
