@@ -54,7 +54,7 @@ def captures_of(source: CaptureSource, contract: Contract, center_freq_hz: float
 def _check(capture: Any, contract: Contract, source: CaptureSource) -> None:
     name = type(source).__name__
     if not isinstance(capture, Capture):
-        raise InputError(f"{name}.captures gave a {type(capture).__name__}; it is to give engine.recordings.recording.Capture")
+        raise InputError(f"{name}.captures gave a {type(capture).__name__}, not an engine.recordings.recording.Capture")
     iq, rate_hz = capture.iq, capture.sample_rate_hz
     if not isinstance(iq, np.ndarray) or iq.dtype != np.complex64 or iq.shape != (contract.capture_samples,):
         found = f"{iq.dtype}{list(iq.shape)}" if isinstance(iq, np.ndarray) else type(iq).__name__
