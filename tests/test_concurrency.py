@@ -132,7 +132,7 @@ time.sleep({seconds})
 def test_e11_the_end_waits_for_a_call_under_way_and_lets_no_other_in() -> None:
     code = """
 import threading, time
-from engine.ending import call_under_way
+from engine.shutdown import call_under_way
 entered = threading.Event()
 def first():
     with call_under_way():
@@ -151,7 +151,7 @@ entered.wait()
 def test_e11_a_forked_child_ends_though_its_parent_was_detecting() -> None:
     code = """
 import os, sys, threading
-from engine.ending import call_under_way
+from engine.shutdown import call_under_way
 entered = threading.Event()
 def look():
     with call_under_way():

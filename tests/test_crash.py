@@ -149,7 +149,7 @@ def test_what_an_operation_has_done_lasts_when_the_power_fails_after_it(full: Pa
 
 WRITER = """
 import sys
-from engine.registry import Store
+from engine.store.registry import Store
 from tests.tiny_store import add_compact
 store = Store(sys.argv[1])
 print("ready", flush=True)

@@ -83,8 +83,8 @@ def test_r02_a_store_on_a_disk_that_only_reads_is_read(two: Store) -> None:
 OPERATIONS = 8
 WRITER = f"""
 import sys
-from engine import history
-from engine.registry import Store
+from engine.store import history
+from engine.store.registry import Store
 from tests.tiny_store import add_compact
 history.RETENTION = 100  # else what a writer promotes or returns to may be gone when it has waited long enough
 store = Store(sys.argv[1])
@@ -117,7 +117,7 @@ def test_r03_two_processes_that_add_promote_and_roll_back_at_once_lose_nothing(s
 
 def test_a_running_engine_follows_what_another_process_promotes_and_rolls_back(tiny: Store) -> None:
     add_head(tiny, "alpha", score=0.625)
-    move = "import sys; from engine.registry import Store; s = Store(sys.argv[1]); {}"
+    move = "import sys; from engine.store.registry import Store; s = Store(sys.argv[1]); {}"
     with Engine.open(tiny.path, threads=1) as engine:
         for code, version in (('s.promote("alpha", 2, "better")', 2), ('s.rollback("alpha")', 1)):
             assert write_from(tiny, code=move.format(code)).wait(60) == 0
