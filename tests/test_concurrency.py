@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.devices import base as device
+from engine.devices import machine
 from engine.devices.cpu import Cpu
 from engine.devices.machine import cores
 from engine.engine import Engine
@@ -188,13 +188,13 @@ def test_e11_an_event_loop_goes_on_while_detection_runs_beside_it(toys: Store) -
 )
 def test_g10_the_quota_of_a_control_group_is_read(tmp_path: Path, text: str, expected: int | None) -> None:
     (tmp_path / "cpu.max").write_text(text)
-    assert device._quota(tmp_path) == expected
+    assert machine._quota(tmp_path) == expected
 
 
 def test_g10_cores_are_those_that_may_be_used_and_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for quota, expected in ((None, 64), (2, 2), (1, 1), (100, 64)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-        monkeypatch.setattr(device, "_quota", lambda quota=quota: quota)
+        monkeypatch.setattr(machine, "_quota", lambda quota=quota: quota)
         assert cores() == expected
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
     assert cores() == 1
