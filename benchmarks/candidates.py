@@ -4,7 +4,7 @@
 
 DIR: a folder of SigMF recordings with annotations, searched at any depth. A burst is recalled where a candidate of any
 capture overlaps its annotation by IoU 0.5 (0.7 in the second figure), in the better of the contracts. An annotation
-longer than a capture is counted once for each capture, cut to it. No head has judged the candidates, so recall is the
+longer than a capture is cut to each capture. No head has judged the candidates, so recall is the
 most that heads can reach.
 """
 
@@ -51,7 +51,7 @@ def main() -> None:
         if labels and (not options.label or labels & set(options.label)):
             for label, best in _recalled(recording, chosen, options.limit, clocks):
                 found[label].append(best)
-    Console().print(_table(found, options.limit), _costs(clocks))
+    Console(width=120).print(_table(found, options.limit), _costs(clocks))
     if options.json:
         options.json.write_text(json.dumps({label: np.array(rows).tolist() for label, rows in found.items()}))
 

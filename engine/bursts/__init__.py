@@ -1,44 +1,44 @@
 """Bursts: boxes from the envelope of the IQ, for what is shorter than the image's columns or touches its neighbours.
 
-The image's regions give bands. In each band's envelope, at a resolution of microseconds, bursts are found at several levels
-and gap lengths; each one's band is measured again, and the new bands are searched once more. Bursts and regions together
-are the candidates. Nothing here knows a signal type.
+The image's regions give bands. In each band's envelope, at a resolution of microseconds, bursts are found at several
+levels and gap lengths, and the band of each is measured again. Bursts and regions together are the candidates. Nothing
+here knows a signal type.
 """
 
 from typing import Any
 
 import numpy as np
 
-from ..boxes import to_physical, to_pixels
-from ..contract import Contract
-from ..spectrogram import Array, Spread, in_turn
-from .envelopes import Envelope, FinePower, envelopes
-from .occupied import occupied
+from engine.boxes import to_physical, to_pixels
+from engine.contract import Contract
+from engine.spectrogram import Array, Spread, in_turn
+
+from .envelope import Envelope, FinePower, envelopes
+from .occupancy import occupied
 from .packets import Bursts, bursts
-from .settings import BurstSettings
+from .settings import BurstSettings, settings_for
 from .thinning import thinned
 
-__all__ = ["BurstSettings", "candidates", "mended"]
-
-DEFAULT = BurstSettings()
+__all__ = ["BurstSettings", "candidates", "mended", "settings_for"]
 
 
 def candidates(
     iq: Array,
     regions: np.ndarray,
     contract: Contract,
-    settings: BurstSettings = DEFAULT,
     spread: Spread = in_turn,
     xp: Any = np,
+    settings: BurstSettings | None = None,
 ) -> np.ndarray:
     """float32[N, 4] pixel boxes, N that of `regions`: bursts and regions, best first, then zeros.
 
     iq: complex64[n], finite; regions: float32[N, 4] pixel boxes of its image, best first, zeros where there is none.
     Boxes of bursts may be narrower than a pixel. Two bursts and one region in turn, none much like one before.
     """
+    settings = settings or settings_for(contract)
     real = to_physical(regions[regions[:, 2] > regions[:, 0]], contract)
     found = mended(iq, real, contract.sample_rate_hz, settings, spread, xp)
-    merged = _in_turn(found, real)
+    merged = _in_turn(found, real, settings.per_region)
     kept = merged[thinned(merged, min(settings.limit, len(regions)), settings.same_iou)]
     boxes = np.zeros(regions.shape, np.float32)
     boxes[: len(kept)] = to_pixels(kept, contract)
@@ -46,7 +46,7 @@ def candidates(
 
 
 def mended(
-    iq: Array, boxes: np.ndarray, rate_hz: float, settings: BurstSettings = DEFAULT, spread: Spread = in_turn, xp: Any = np
+    iq: Array, boxes: np.ndarray, rate_hz: float, settings: BurstSettings, spread: Spread = in_turn, xp: Any = np
 ) -> np.ndarray:
     """float64[M, 4] start_s, stop_s, low_hz, high_hz of bursts, best first, at most `settings.limit`.
 
@@ -69,7 +69,9 @@ def mended(
         seeds = found[order]
     order = np.argsort(-score, kind="stable")
     found = found[order]
-    return found[thinned(found, settings.limit, settings.same_iou, settings.same_span, settings.family)]
+    kept = thinned(found, settings.limit, settings.same_iou, settings.same_span, settings.family)
+    best: np.ndarray = found[kept]
+    return best
 
 
 def _without_padding(iq: Array, xp: Any) -> Array:
@@ -87,7 +89,8 @@ def _own_bands(fine: FinePower, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     boxes[:, 0] = np.where(steady, 0.0, boxes[:, 0].clip(0, whole_s))
     boxes[:, 1] = np.where(steady, whole_s, boxes[:, 1].clip(0, whole_s))
     boxes, rank = boxes[boxes[:, 1] > boxes[:, 0]], np.flatnonzero(boxes[:, 1] > boxes[:, 0])
-    band, owner = occupied(fine, boxes)
+    turns = (np.arange(settings.spectra) + 0.5) / settings.spectra
+    band, owner = occupied(fine, boxes, boxes[:, :1] + (boxes[:, 1:2] - boxes[:, :1]) * turns)
     return np.column_stack([boxes[owner, :2], band]), 200.0 - rank[owner]
 
 
@@ -103,7 +106,7 @@ def _distinct_bands(bands: np.ndarray, searched: np.ndarray, settings: BurstSett
     free = np.ones(len(bands), bool)
     for band in searched:
         free &= ~alike(band)
-    kept = []
+    kept: list[np.ndarray] = []
     while len(kept) < settings.bands and free.any():
         band = bands[int(free.argmax())]
         free &= ~alike(band)
@@ -120,17 +123,17 @@ def _searched(fine: FinePower, bands_hz: np.ndarray) -> tuple[np.ndarray, np.nda
         return np.zeros((0, 4)), np.zeros(0)
     found: Bursts = bursts(looked, fine.duration_s, settings, fine.spread)
     limits = np.array([(e.low_hz, e.high_hz) for e in looked])
-    boxes = np.column_stack([found.span_s, limits[found.band]])
+    boxes = np.column_stack([found.span_s, limits[found.found.band]])
     kept = thinned(boxes, settings.refined, settings.same_iou, settings.same_span, settings.family)
-    boxes, score = boxes[kept], found.score[kept]
+    boxes, score = boxes[kept], found.found.score[kept]
     if not len(boxes):
         return np.zeros((0, 4)), np.zeros(0)
-    band, owner = occupied(fine, boxes)
+    band, owner = occupied(fine, boxes, found.strong_s(kept, settings.spectra))
     return np.column_stack([boxes[owner, :2], band]), score[owner]
 
 
-def _in_turn(found: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Two of `found` and one of `regions` in turn, then what is left of either."""
-    rank = np.concatenate([np.arange(len(found)) / 2, np.arange(len(regions)) + 0.75])
+def _in_turn(found: np.ndarray, regions: np.ndarray, per_region: float) -> np.ndarray:
+    """So many of `found` to each of `regions` in turn, then what is left of either."""
+    rank = np.concatenate([np.arange(len(found)) / per_region, np.arange(len(regions)) + 1 - 0.5 / per_region])
     merged: np.ndarray = np.concatenate([found, regions])[np.argsort(rank, kind="stable")]
     return merged

@@ -1,7 +1,8 @@
-"""Bursts: runs above a level joined over gaps of every length, each scored by how well it stands out and hangs together.
+"""Bursts: runs above a level joined over gaps of every length, each scored by its contrast and its inner gaps.
 
-At each level the shortest gaps close first, so the groups of one level are a tree over its runs; every node is a
-hypothesis. All levels of all bands close their gaps at once, and only the groups that are left go on.
+At each level the shortest gaps close first, so the groups of one level are a tree over its runs (single linkage in one
+dimension); every node is a hypothesis. All levels of all bands close their gaps at once, and only the groups that are
+left go on.
 """
 
 from dataclasses import dataclass
@@ -9,169 +10,131 @@ from typing import Final
 
 import numpy as np
 
-from .envelopes import Envelope
-from .runs import MOST_LEVELS, Profile, Runs, crossings, together
+from engine.spectrogram import Spread
+
+from .edges import Found, best, trimmed
+from .envelope import Envelope
+from .runs import MOST_LEVELS, Runs, Tables, crossings, together
 from .settings import BurstSettings
 
-FAR: Final = 10**9  # steps: no run beside this one
-BORDER: Final = 99  # class of a gap between two sections
+FAR: Final = 10**9  # steps: nothing beside this group
+BORDER: Final = 99  # class of a gap between two levels or bands
+LONG_POWER: Final = 0.15  # of the duration beyond which a burst hardly gains
 
 
 @dataclass(frozen=True)
 class Bursts:
-    """Hypotheses. Times in seconds from the capture's start."""
+    """Hypotheses, best first. Times in seconds from the capture's start."""
 
     span_s: np.ndarray  # float64[N, 2]: start and stop
-    band: np.ndarray  # int64[N]: which of the envelopes
-    score: np.ndarray  # float64[N]
+    found: Found  # which of the envelopes, steps, score
+    tables: Tables
+    step_s: np.ndarray  # float64[N]
+    first_s: np.ndarray  # float64[N]: time of step 0
+
+    def strong_s(self, chosen: np.ndarray, count: int) -> np.ndarray:
+        """float64[chosen, count]: times at which there is power, the more the denser."""
+        found = self.found.of(chosen)
+        steps = self.tables.quantiles(found.band, found.first, found.last, count)
+        return np.asarray(steps * self.step_s[chosen, None] + self.first_s[chosen, None])
 
 
 @dataclass(frozen=True)
-class _Tables:
-    """What is known of each band, [bands]."""
+class _Groups(Runs):
+    """Runs joined over gaps of up to some class; see `_closed`."""
 
-    length: np.ndarray  # steps
-    mean: np.ndarray  # steps
-    cells: np.ndarray  # bandwidth times a step's duration
-    floor: np.ndarray
-    offset: np.ndarray  # of its steps among those of all bands
-    place: np.ndarray  # of all profiles: steps, moved by the offset
-    energy: np.ndarray  # of all profiles
+    inner: np.ndarray  # int64[R]: largest gap inside
+    left: np.ndarray  # int64[R]: steps to the group before
+    right: np.ndarray  # int64[R]: and after
+    kind: np.ndarray  # int64[R]: class of the gap on the right
+    fresh: np.ndarray  # bool[R]: joined just now
 
-    def until(self, band: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """Energy of a band before a step."""
-        return np.interp(step + self.offset[band], self.place, self.energy)
+    @property
+    def band(self) -> np.ndarray:
+        return np.asarray(self.section // MOST_LEVELS)
+
+    def of(self, kept: np.ndarray) -> "_Groups":
+        return _Groups(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
 
 
-def bursts(envelopes: list[Envelope], duration_s: float, settings: BurstSettings, spread) -> Bursts:
+def bursts(envelopes: list[Envelope], duration_s: float, settings: BurstSettings, spread: Spread) -> Bursts:
+    """The best hypotheses of each band, all together."""
     parts = list(spread(lambda band, _: crossings(envelopes[band], band, settings), len(envelopes), 1))
-    profiles, runs = [profile for profile, _ in parts], together([part for _, part in parts])
-    tables = _tables(envelopes, profiles)
-    first, last, band, score = _hypotheses(runs, tables, settings)
-    first, last, band, score = _best(first, last, band, score, settings.per_band)
-    first, last = _trimmed(first, last, band, runs, tables, profiles, settings)
-    first, last, band, score = _best(first, last, band, score, settings.per_band)
-    step_s, first_s = (np.array([getattr(e, name) for e in envelopes]) for name in ("step_s", "first_s"))
-    start = np.where(first == 0, 0.0, first * step_s[band] + first_s[band])
-    stop = np.where(last == tables.length[band], duration_s, last * step_s[band] + first_s[band])
-    return Bursts(np.column_stack([start, np.minimum(stop, duration_s)]), band, score)
+    runs, tables = together([part for _, part in parts]), Tables.of(envelopes, [profile for profile, _ in parts])
+    found = _hypotheses(runs, tables, settings)
+    found = best(trimmed(best(found, settings.per_band), runs, tables, settings.trim), settings.per_band)
+    band = found.band
+    step_s, first_s = (np.array([getattr(e, name) for e in envelopes])[band] for name in ("step_s", "first_s"))
+    start = np.where(found.first == 0, 0.0, found.first * step_s + first_s)
+    stop = np.where(found.last == tables.length[band], duration_s, found.last * step_s + first_s)
+    return Bursts(np.column_stack([start, np.minimum(stop, duration_s)]), found, tables, step_s, first_s)
 
 
-def _tables(envelopes: list[Envelope], profiles: list[Profile]) -> _Tables:
-    length = np.array([len(e.power) for e in envelopes])
-    offset = np.concatenate([[0], np.cumsum(length[:-1] + 1)])
-    return _Tables(
-        length,
-        np.array([e.mean for e in envelopes]),
-        np.array([e.width_hz * e.step_s for e in envelopes]),
-        np.array([p.floor for p in profiles]),
-        offset,
-        np.concatenate([p.place + at for p, at in zip(profiles, offset, strict=True)]),
-        np.concatenate([p.energy for p in profiles]),
+def _hypotheses(runs: Runs, tables: Tables, settings: BurstSettings) -> Found:
+    """Every group of every level that stands out."""
+    groups = _apart(runs, tables)
+    found = [Found.none()]
+    while len(groups):
+        crowd = np.bincount(groups.section)[groups.section] > settings.most_groups
+        lasting = (groups.last - groups.first) * tables.cells[groups.band] >= settings.fewest_cells
+        new = groups.of(groups.fresh & lasting & ~crowd)
+        score = _scores(new, tables, settings)
+        good = score > 0
+        found.append(Found(new.first[good], new.last[good], new.band[good], score[good]))
+        shortest = int(groups.kind.min())
+        if shortest == BORDER:
+            break
+        groups = _closed(groups, shortest)
+    return Found.joined(found)
+
+
+def _apart(runs: Runs, tables: Tables) -> _Groups:
+    """Each run a group of its own. Gaps of up to the moving mean times 1, 2, 4 ... are of class 1, 2, 3 ... ."""
+    band = runs.section // MOST_LEVELS
+    border = runs.section[1:] != runs.section[:-1]
+    between = runs.first[1:] - runs.last[:-1]
+    begins, ends = np.concatenate([[True], border]), np.concatenate([border, [True]])
+    rest = tables.length[band] - runs.last
+    left = np.where(begins, np.where(runs.first > 0, runs.first, FAR), np.concatenate([[0], between]))
+    right = np.where(ends, np.where(rest > 0, rest, FAR), np.concatenate([between, [0]]))
+    kind = 1 + np.ceil(np.log2(np.maximum(right / tables.mean[band], 1))).astype(np.int64)
+    parts = (runs.first, runs.last, runs.section, runs.before, runs.until)
+    nothing, all_new = np.zeros(len(runs), np.int64), np.ones(len(runs), bool)
+    return _Groups(*parts, nothing, left, right, np.where(ends, BORDER, kind), all_new)
+
+
+def _closed(groups: _Groups, kind: int) -> _Groups:
+    """Groups joined over gaps of up to that class."""
+    cut = groups.kind > kind  # between a group and the next
+    begin = np.flatnonzero(np.concatenate([[True], cut[:-1]]))
+    end = np.append(begin[1:], len(groups)) - 1
+    inner = np.maximum.reduceat(np.maximum(groups.inner, np.where(cut, 0, groups.right)), begin)
+    firsts, lasts = (groups.first[begin], groups.last[end]), (groups.before[begin], groups.until[end])
+    return _Groups(
+        *firsts,
+        groups.section[begin],
+        *lasts,
+        inner,
+        groups.left[begin],
+        groups.right[end],
+        groups.kind[end],
+        end > begin,
     )
 
 
-def _hypotheses(runs: Runs, tables: _Tables, settings: BurstSettings) -> tuple[np.ndarray, ...]:
-    """first, last, band, score of every group of every level."""
-    first, last, section, before, until = runs.first, runs.last, runs.section, runs.before, runs.until
-    band = section // MOST_LEVELS
-    inner = np.zeros(len(runs), np.int64)
-    fresh = np.ones(len(runs), bool)
-    left, right, kind = _gaps(first, last, section, tables)
-    found = []
-    for closed in range(BORDER):
-        crowd = np.bincount(section, minlength=1)[section] > settings.most_groups
-        new = fresh & ~crowd
-        if new.any():
-            score = _scores(
-                *(part[new] for part in (first, last, band, before, until, left, right, inner)), tables, settings
-            )
-            good = score > 0
-            found.append((first[new][good], last[new][good], band[new][good], score[good]))
-        if (kind == BORDER).all():
-            break
-        if not (kind == closed + 1).any():
-            continue
-        cut = kind > closed + 1  # between a run and its right neighbour
-        begin = np.flatnonzero(np.concatenate([[True], cut[:-1]]))
-        end = np.append(begin[1:], len(first)) - 1
-        inner = np.maximum.reduceat(np.maximum(inner, np.where(cut, 0, right)), begin)
-        fresh = end > begin
-        first, last, section, band, before, until = first[begin], last[end], section[begin], band[begin], before[begin], until[end]
-        left, right, kind = left[begin], right[end], kind[end]
-    if not found:
-        return (np.zeros(0, np.int64),) * 3 + (np.zeros(0),)
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-
-def _gaps(first, last, section, tables):
-    """Steps to the neighbours on the left and right, and the class of the right one: gaps of up to the moving mean
-    times 1, 2, 4 ... are of class 1, 2, 3 ... ."""
-    band = section // MOST_LEVELS
-    border = section[1:] != section[:-1]
-    between = first[1:] - last[:-1]
-    left = np.where(np.concatenate([[True], border]), np.where(first > 0, first, FAR), np.concatenate([[0], between]))
-    rest = tables.length[band] - last
-    ends = np.concatenate([border, [True]])
-    right = np.where(ends, np.where(rest > 0, rest, FAR), np.concatenate([between, [0]]))
-    kind = 1 + np.ceil(np.log2(np.maximum(right / tables.mean[band], 1))).astype(np.int64)
-    return left, right, np.where(ends, BORDER, kind)
-
-
-def _scores(first, last, band, before, until, left, right, inner, tables, settings) -> np.ndarray:
-    """float64[N]: contrast to the gaps beside, more for long ones and for those whose own gaps are shorter than those
+def _scores(groups: _Groups, tables: Tables, settings: BurstSettings) -> np.ndarray:
+    """float64[R]: contrast to the gaps beside, more for long groups and for those whose own gaps are shorter than those
     beside; 0 for what does not stand out."""
-    length = last - first
-    far = np.maximum(2 * tables.mean[band], length // 4)
-    reach_left, reach_right = np.minimum(np.minimum(left, far), first), np.minimum(np.minimum(right, far), tables.length[band] - last)
-    beside_left = (before - tables.until(band, first - reach_left)) / np.maximum(reach_left, 1)
-    beside_right = (tables.until(band, last + reach_right) - until) / np.maximum(reach_right, 1)
-    beside = np.maximum(np.maximum(beside_left, beside_right), tables.floor[band])
-    contrast = 10 * np.log10((until - before) / length / beside + 1e-30)
+    band, length = groups.band, groups.last - groups.first
+    far = np.maximum(2 * tables.mean[band], length // 4)  # of the gaps beside, so much is compared
+    left = np.minimum(np.minimum(groups.left, far), groups.first)
+    right = np.minimum(np.minimum(groups.right, far), tables.length[band] - groups.last)
+    on_left = (groups.before - tables.until(band, groups.first - left)) / np.maximum(left, 1)
+    on_right = (tables.until(band, groups.last + right) - groups.until) / np.maximum(right, 1)
+    around = np.maximum(np.maximum(on_left, on_right), tables.floor[band])
+    contrast = 10 * np.log10(np.maximum((groups.until - groups.before) / length / around, 1e-30))
     cells = length * tables.cells[band]
-    apart = np.log2(1 + np.minimum(left, right) / np.maximum(inner, tables.mean[band]))
-    size = np.sqrt(np.minimum(cells, settings.most_cells)) * np.maximum(cells / settings.most_cells, 1) ** 0.15
+    size = np.sqrt(np.minimum(cells, settings.most_cells)) * np.maximum(cells / settings.most_cells, 1) ** LONG_POWER
+    apart = np.log2(1 + np.minimum(groups.left, groups.right) / np.maximum(groups.inner, tables.mean[band]))
     score = contrast.clip(0, settings.most_contrast_db) * size * np.minimum(apart, settings.most_octaves)
     return np.where(contrast > settings.least_contrast_db, score, 0.0)
-
-
-def _best(first, last, band, score, most):
-    """Each burst once, and the best `most` of each band, best first."""
-    order = np.lexsort((-score, last, first, band))
-    first, last, band, score = first[order], last[order], band[order], score[order]
-    new = np.ones(len(first), bool)
-    new[1:] = (first[1:] != first[:-1]) | (last[1:] != last[:-1]) | (band[1:] != band[:-1])
-    first, last, band, score = first[new], last[new], band[new], score[new]
-    order = np.lexsort((-score, band))
-    start = np.searchsorted(band[order], band[order])
-    order = order[np.arange(len(order)) - start < most]
-    order = order[np.argsort(-score[order], kind="stable")]
-    return first[order], last[order], band[order], score[order]
-
-
-def _trimmed(first, last, band, runs, tables, profiles, settings):
-    """Edges where a burst first and last exceeds a share of its strong part, as far as the levels tell."""
-    strong = _strong(first, last, band, tables)
-    level = np.array([len(p.levels) for p in profiles])
-    cuts = np.full((len(profiles), MOST_LEVELS), np.inf, np.float32)
-    for number, profile in enumerate(profiles):
-        cuts[number, : level[number]] = profile.levels
-    rank = (cuts[band] <= (settings.trim * strong)[:, None]).sum(axis=1) - 1
-    known = np.isin(band * MOST_LEVELS + rank, runs.section) & (rank >= 0)
-    base = (np.arange(len(profiles) * MOST_LEVELS) * (int(tables.length.max()) + 2))
-    section = (band * MOST_LEVELS + rank.clip(0))
-    at = np.searchsorted(runs.last + base[runs.section], first + base[section], side="right").clip(0, len(runs) - 1)
-    to = np.searchsorted(runs.first + base[runs.section], last + base[section], side="left") - 1
-    begin, end = np.maximum(first, runs.first[at]), np.minimum(last, runs.last[to])
-    good = known & (runs.section[at] == section) & (runs.section[to] == section) & (end > begin) & (last - first >= 3 * tables.mean[band])
-    return np.where(good, begin, first), np.where(good, end, last)
-
-
-def _strong(first, last, band, tables):
-    """float64[N]: mean power, weighed by power itself, of the pieces that a burst consists of."""
-    span = np.diff(tables.place)
-    power = np.diff(tables.energy) / np.maximum(span, 1)
-    squares = np.concatenate([[0.0], np.cumsum(np.where(power > 0, power, 0) ** 2 * span)])
-    total = tables.until(band, last) - tables.until(band, first)
-    square = np.interp(last + tables.offset[band], tables.place, squares) - np.interp(first + tables.offset[band], tables.place, squares)
-    return square / np.maximum(total, 1e-30)

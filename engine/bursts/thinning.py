@@ -10,9 +10,10 @@ BLOCK: Final = 128  # boxes compared at once
 def thinned(boxes: np.ndarray, most: int, same: float, span: float = 1.0, family: int = 0) -> np.ndarray:
     """int64[K <= most]: places of boxes float64[N, 4] = start, stop, low, high, best first, that are kept.
 
-    No two kept overlap by more than an IoU of `same`. Of those that overlap in frequency and by `span` in time (IoU), the
-    first `family` come before all others; 0 is no limit.
+    No two kept overlap by more than an IoU of `same`. Of those that overlap in frequency and by `span` in time (IoU),
+    the first `family` come before all others; 0 is no limit.
     """
+    boxes = boxes.astype(np.float32)
     kept, later = _pass(boxes, np.arange(len(boxes)), np.zeros(0, np.int64), most, same, span, family)
     if len(kept) < most and len(later):
         kept, _ = _pass(boxes, later, kept, most, same, span, 0)

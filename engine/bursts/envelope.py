@@ -1,16 +1,17 @@
 """Envelopes: the power in a band over time, from STFTs that are finer in time than the image."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from ..spectrogram import Array, Spread, _fft
+from engine.spectrogram import Array, Spread, _fft
+
 from .settings import BurstSettings
 
 POINTS_PER_BLOCK = 131_072  # 1 MiB of complex64: a block stays in cache from window to power
-FLOOR_FRAMES = 100  # looked at for a bin's floor
+FLOOR_FRAMES = 40  # looked at for a bin's floor
 EXPONENTIAL_DECILE = 0.105  # 0.1 quantile of noise power over its mean
 SAMPLED = 16  # every so many values are looked at for an envelope's floor
 
@@ -43,8 +44,12 @@ class FinePower:
     def duration_s(self) -> float:
         return len(self.iq) / self.rate_hz
 
+    def hop(self, size: int) -> int:
+        """Samples from one frame to the next."""
+        return size // self.settings.overlap
+
     def power(self, size: int) -> Array:
-        """float32[frames, size], bins in order of frequency; frame k begins at sample k * size / 2."""
+        """float32[frames, size], bins in order of frequency; frame k begins at sample k * hop(size)."""
         if size not in self._power:
             self._power[size] = self._transformed(size)
         return self._power[size]
@@ -52,14 +57,15 @@ class FinePower:
     def _transformed(self, size: int) -> Array:
         xp, half = self.xp, size // 2
         iq = self.iq if len(self.iq) >= size else xp.pad(self.iq, (0, size - len(self.iq)))
-        segments = xp.lib.stride_tricks.sliding_window_view(iq, size)[::half]
+        segments = xp.lib.stride_tricks.sliding_window_view(iq, size)[:: self.hop(size)]
         window = window_of(size, xp)
         power = xp.empty(segments.shape, dtype=xp.float32)
 
         def block(first: int, last: int) -> None:
-            spectrum = _fft(segments[first:last] * window, xp)
-            squares = spectrum.real**2 + spectrum.imag**2
-            power[first:last, half:], power[first:last, :half] = squares[:, :half], squares[:, half:]
+            parts = _fft(segments[first:last] * window, xp).view(xp.float32)
+            parts *= parts
+            xp.add(parts[:, :size:2], parts[:, 1:size:2], out=power[first:last, half:])
+            xp.add(parts[:, size::2], parts[:, size + 1 :: 2], out=power[first:last, :half])
 
         for _ in self.spread(block, len(segments), max(1, POINTS_PER_BLOCK // size)):
             pass
@@ -96,8 +102,11 @@ def host(array: Array, xp: Any) -> np.ndarray:
 
 
 def envelopes(fine: FinePower, bands_hz: np.ndarray) -> list[Envelope]:
-    """Of bands float64[N, 2], low and high, over the whole capture. A band is resolved in as few bins as separate it from
-    others; what is left of time resolution is averaged till a value is worth comparing with a threshold."""
+    """Of bands float64[N, 2], low and high, over the whole capture, in the same order.
+
+    A band is resolved in as few bins as separate it from others; what is finer in time than a value worth comparing
+    with a threshold is averaged.
+    """
     sizes = _sizes(fine, bands_hz)
     found: dict[int, Envelope] = {}
     for size in np.unique(sizes).tolist():
@@ -106,10 +115,13 @@ def envelopes(fine: FinePower, bands_hz: np.ndarray) -> list[Envelope]:
         place = np.arange(size)
         within = (place >= first[:, None]) & (place < last[:, None])
         sums = host(fine.xp.asarray(within.astype(np.float32)) @ fine.power(size).T, fine.xp)
-        hop_s = size / 2 / fine.rate_hz
+        hop_s = fine.hop(size) / fine.rate_hz
+        first_s = size / 2 / fine.rate_hz - hop_s / 2
+        steps = partial(_averaged, hop_s=hop_s, first_s=first_s, settings=fine.settings)
 
-        def one(at: int, _: int, chosen: Any = chosen, sums: Any = sums, hop_s: float = hop_s) -> tuple[int, Envelope]:
-            return int(chosen[at]), _averaged(sums[at], bands_hz[chosen[at]], hop_s, fine.settings)
+        def one(at: int, _: int, of: Any = (chosen, sums, steps)) -> tuple[int, Envelope]:
+            places, power, average = of
+            return int(places[at]), average(power[at], bands_hz[places[at]])
 
         found.update(fine.spread(one, len(chosen), 1))
     return [found[place] for place in sorted(found)]
@@ -123,7 +135,9 @@ def _sizes(fine: FinePower, bands_hz: np.ndarray) -> np.ndarray:
     return np.asarray(sizes[np.maximum(np.searchsorted(sizes, wanted, side="right") - 1, 0)])
 
 
-def _averaged(power: np.ndarray, band_hz: np.ndarray, hop_s: float, settings: BurstSettings) -> Envelope:
+def _averaged(
+    power: np.ndarray, band_hz: np.ndarray, hop_s: float, first_s: float, settings: BurstSettings
+) -> Envelope:
     low_hz, high_hz = band_hz.tolist()
     mean = int(np.ceil(settings.least_cells / (max(high_hz - low_hz, 1.0) * hop_s)))
     mean = mean if len(power) > 2 * mean else 1
@@ -135,14 +149,15 @@ def _averaged(power: np.ndarray, band_hz: np.ndarray, hop_s: float, settings: Bu
         padded = np.pad(coarse, (mean // 2, mean - 1 - mean // 2), mode="edge")
         coarse = sum(padded[k : k + len(coarse)] for k in range(1, mean)) + padded[: len(coarse)]
         coarse *= np.float32(1 / mean)
-    return Envelope(low_hz, high_hz, coarse, joined * hop_s, hop_s / 2, mean)
+    return Envelope(low_hz, high_hz, coarse, joined * hop_s, first_s, mean)
 
 
 def levels(power: np.ndarray, settings: BurstSettings) -> tuple[np.ndarray, float]:
     """Powers at which an envelope is cut, ascending float32[L], and its floor: what it is when the band is free."""
     top = float(10 * np.log10(power.max() + 1e-30))
     some = power[::SAMPLED] if len(power) > 64 * SAMPLED else power
-    low, deep = 10 * np.log10(np.quantile(some, [settings.floor_quantile, settings.deep_quantile]) + 1e-30)
+    places = [int(share * (len(some) - 1)) for share in (settings.floor_quantile, settings.deep_quantile)]
+    low, deep = (10 * np.log10(np.partition(some, places)[places].astype(np.float64) + 1e-30)).tolist()
     low, deep = max(low, top - settings.range_db), max(deep, top - settings.range_db)
     below = top - np.array(settings.below_top_db)
     wanted = np.concatenate([low + np.array(settings.above_floor_db), below[below > deep + settings.deep_margin_db]])

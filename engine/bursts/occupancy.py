@@ -4,27 +4,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from .envelopes import FinePower, host
-from .settings import BurstSettings
+from .envelope import FinePower, host
 
-FRAMES_PER_GATHER: Final = 4096
+WHOLE_ROWS: Final = 256  # bins
 NEVER: Final = 10**6  # bins: further than any
 ABOVE_FLOOR: Final = 1.5  # of a bin's noise, for its power to count
 BESIDE: Final = 0.1  # of a band, to each side, where its own power is looked for
 SPECTRUM_QUANTILE: Final = 0.15  # of a spectrum, that is its floor where bins are never free
 
 
-def occupied(fine: FinePower, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bands float64[M, 2] and the boxes that they belong to int64[M], of boxes float64[N, 4] in seconds and hertz.
+def occupied(fine: FinePower, boxes: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bands float64[M, 2] and the boxes that they belong to int64[M], of boxes float64[N, 4] in seconds and hertz,
+    from the spectra at times float64[N, K] within them.
 
-    Up to three each: 99 % of the power in the band and a tenth beside it; and what hangs together with the strongest bin,
-    reaching one bandwidth to either side at most, above two shares of that bin.
+    Up to two each: 99 % of the power in the band and a tenth beside it; and 99 % of what is connected to the strongest
+    bin, one bandwidth to either side at most.
     """
     sizes = _sizes(fine, boxes)
     bands, owners = [np.zeros((0, 2))], [np.zeros(0, np.int64)]
     for size in np.unique(sizes).tolist():
         chosen = np.flatnonzero(sizes == size)
-        for found, which in _measured(fine, boxes[chosen], size):
+        for found, which in _measured(fine, boxes[chosen], times_s[chosen], size):
             bands.append(found[which])
             owners.append(chosen[which])
     band, owner = np.concatenate(bands), np.concatenate(owners)
@@ -42,7 +42,9 @@ def _sizes(fine: FinePower, boxes: np.ndarray) -> np.ndarray:
     return np.asarray(sizes[np.maximum(np.searchsorted(sizes, most, side="right") - 1, 0)])
 
 
-def _measured(fine: FinePower, boxes: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _measured(
+    fine: FinePower, boxes: np.ndarray, times_s: np.ndarray, size: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Bands float64[N, 2] and bool[N] where there is one, for each way of measuring."""
     settings = fine.settings
     low, high = boxes[:, 2], boxes[:, 3]
@@ -51,9 +53,8 @@ def _measured(fine: FinePower, boxes: np.ndarray, size: int) -> list[tuple[np.nd
     place = first[:, None] + np.arange(int((last - first).max()))
     inside = place < last[:, None]
     place = np.minimum(place, size - 1)
-    level, floor = _spectra(fine, boxes, size, place), fine.floor(size)[place]
-    quiet = np.quantile(np.where(inside, level, np.nan), SPECTRUM_QUANTILE, axis=1) if inside.all() else _quiet(level, inside)
-    floor = np.minimum(floor, quiet[:, None])
+    level, floor = _spectra(fine, boxes, times_s, size, place), fine.floor(size)[place]
+    floor = np.minimum(floor, _quiet(level, inside)[:, None])
     over = np.where(inside & (level > ABOVE_FLOOR * floor), level - floor, 0.0)
 
     def within(extra: float) -> np.ndarray:
@@ -76,24 +77,29 @@ def _measured(fine: FinePower, boxes: np.ndarray, size: int) -> list[tuple[np.nd
     return found
 
 
-def _spectra(fine: FinePower, boxes: np.ndarray, size: int, place: np.ndarray) -> np.ndarray:
-    """float32[N, bins]: mean power of frames inside each box, evenly spread, in bins int64[N, bins]."""
+def _spectra(fine: FinePower, boxes: np.ndarray, times_s: np.ndarray, size: int, place: np.ndarray) -> np.ndarray:
+    """float32[N, bins]: mean power of the frames nearest to `times_s` that lie in each box, in bins int64[N, bins]."""
     frames = len(fine.power(size))
-    hop_s = size / 2 / fine.rate_hz
+    hop_s, size_s = fine.hop(size) / fine.rate_hz, size / fine.rate_hz
     begin = np.ceil(boxes[:, 0] / hop_s - 1e-6).astype(np.int64)
-    end = np.floor(boxes[:, 1] / hop_s + 1e-6).astype(np.int64) - 1  # frames that lie in the box as a whole
+    end = np.floor((boxes[:, 1] - size_s) / hop_s + 1e-6).astype(np.int64) + 1  # frames that lie in the box as a whole
     short = end <= begin
-    middle = np.rint(boxes[:, :2].mean(axis=1) / hop_s).astype(np.int64) - 1
+    middle = np.rint((boxes[:, :2].mean(axis=1) - size_s / 2) / hop_s).astype(np.int64)
     begin = np.where(short, middle, begin).clip(0, frames - 1)
     end = np.maximum(np.where(short, middle + 1, end), begin + 1).clip(None, frames)
-    count = fine.settings.spectra
-    turn = (np.arange(count) + 0.5) / count
-    frame = begin[:, None] + ((end - begin)[:, None] * turn).astype(np.int64)
+    count = times_s.shape[1]
+    frame = np.rint((times_s - size_s / 2) / hop_s).astype(np.int64).clip(begin[:, None], end[:, None] - 1)
     xp: Any = fine.xp
     power, frame, bins = fine.power(size), xp.asarray(frame), xp.asarray(place)
-    level = xp.zeros(place.shape, xp.float32)
-    for column in range(count):
-        level += power[frame[:, column, None], bins]
+    if size <= WHOLE_ROWS:  # whole frames are copied faster than their bins are picked
+        level = xp.zeros((len(boxes), size), xp.float32)
+        for column in range(count):
+            level += power[frame[:, column]]
+        level = xp.take_along_axis(level, bins, axis=1)
+    else:
+        level = xp.zeros(place.shape, xp.float32)
+        for column in range(count):
+            level += power[frame[:, column, None], bins]
     return host(level, xp) / np.float32(count)
 
 
