@@ -11,6 +11,7 @@ from engine.spectrogram import Array, Spread, _fft
 from .settings import BurstSettings
 
 POINTS_PER_BLOCK = 131_072  # 1 MiB of complex64: a block stays in cache from window to power
+LEAST_LOUD = 1e-30  # amplitude
 FLOOR_FRAMES = 40  # looked at for a bin's floor
 EXPONENTIAL_DECILE = 0.105  # 0.1 quantile of noise power over its mean
 SAMPLED = 16  # every so many values are looked at for an envelope's floor
@@ -37,6 +38,8 @@ class FinePower:
 
     def __init__(self, iq: Array, rate_hz: float, settings: BurstSettings, spread: Spread, xp: Any = np) -> None:
         self.iq, self.rate_hz, self.settings, self.spread, self.xp = iq, rate_hz, settings, spread, xp
+        parts = iq.view(xp.float32)
+        self._loudest = xp.maximum(xp.maximum(parts.max(), -parts.min()), xp.float32(LEAST_LOUD))
         self._power: dict[int, Array] = {}
         self._floor: dict[int, np.ndarray] = {}
 
@@ -58,7 +61,7 @@ class FinePower:
         xp, half = self.xp, size // 2
         iq = self.iq if len(self.iq) >= size else xp.pad(self.iq, (0, size - len(self.iq)))
         segments = xp.lib.stride_tricks.sliding_window_view(iq, size)[:: self.hop(size)]
-        window = window_of(size, xp)
+        window = window_of(size, xp) / self._loudest  # so that no level overflows |X|^2 or falls below its range
         power = xp.empty(segments.shape, dtype=xp.float32)
 
         def block(first: int, last: int) -> None:

@@ -1,7 +1,7 @@
 """Zoom: the second look, at the IQ of candidate boxes, for what their image cannot show.
 
-Each box is cut out of the capture's STFT and described by VALUES numbers that do not depend on level: its modulation, as
-autocorrelation, spectral lines, histograms and chirp tones show it, and its geometry.
+Each box is cut out of the capture's STFT and described by VALUES numbers that do not depend on level: its modulation,
+as autocorrelation, spectral lines, histograms and chirp tones show it, and its geometry.
 """
 
 from typing import Any, Final

@@ -18,8 +18,8 @@ NEAR: Final = 64  # delays around the strongest, that it is compared with
 
 
 def autocorrelation(batch: Batch, settings: ZoomSettings) -> Array:
-    """float32[B, 135]: sizes at the delays of known cyclic prefixes and over delays in seconds and in cycles, as they are
-    and over those of noise, and the strongest delay."""
+    """float32[B, 135]: sizes at the delays of known cyclic prefixes and over delays in seconds and in cycles, as they
+    are and over those of noise, and the strongest delay."""
     xp, count = batch.xp, batch.count
     lags = min(settings.lags, int(0.75 * int(count.max())))
     most = xp.clip((settings.lag_us * 1e-6 * batch.rate_hz).astype(xp.int64) + 2, LEAST_LAGS, settings.lags)
@@ -62,8 +62,8 @@ def _prefixes(batch: Batch, size: Array, over: Array, most: Array, settings: Zoo
 
 
 def _strongest(batch: Batch, size: Array, over: Array, cycles: Array, most: Array) -> Array:
-    """float32[B, 5]: the strongest delay from FROM_CYCLES on: size, over noise, log10 of delay in us and in cycles, and how
-    far it stands out of its surroundings; zeros where the cut is too short."""
+    """float32[B, 5]: the strongest delay from FROM_CYCLES on: size, over noise, log10 of delay in us and in cycles, and
+    how far it stands out of its surroundings; zeros where the cut is too short."""
     xp = batch.xp
     lag = xp.arange(size.shape[1])[None]
     searched = (cycles >= FROM_CYCLES) & (lag < most)

@@ -89,8 +89,8 @@ def histogram(cell: Array, cells: int, weight: Array, xp: Any) -> Array:
 
 
 def pooled(values: Array, place: Array, edges: np.ndarray, xp: Any, real: Array | None = None) -> Array:
-    """float32[B, len(edges) - 1]: the largest of values float32[B, K] whose place float32[B, K], ascending, lies between
-    two edges; 0 where none does."""
+    """float32[B, len(edges) - 1]: the largest of values float32[B, K] whose place float32[B, K] lies between two edges;
+    0 where none does."""
     cells = len(edges) - 1
     cell = xp.searchsorted(xp.asarray(edges, xp.float32), place.ravel(), side="right").reshape(place.shape) - 1
     inside = (cell >= 0) & (cell < cells)

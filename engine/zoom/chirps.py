@@ -14,8 +14,8 @@ STRONG: Final = 0.5  # of the strongest segment, for its slope to count
 
 
 def chirps(batch: Batch, settings: ZoomSettings) -> Array:
-    """float32[B, 6 * delays * points]: how much of segments of x(t) x*(t - d) is one tone, mean, upper decile and median, the
-    mean over that of noise, slope, and how much the tone moves."""
+    """float32[B, 6 * delays * points]: how much of segments of x(t) x*(t - d) is one tone (mean, upper decile, median),
+    the mean over that of noise, slope, and how much the tone moves."""
     xp = batch.xp
     parts = []
     for cycles in settings.chirp_delays:

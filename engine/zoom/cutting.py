@@ -25,9 +25,10 @@ LEAST_SMOOTH, MOST_SMOOTH = 16, 64  # samples that an envelope is averaged over
 
 @dataclass(frozen=True)
 class Cut:
-    """The active part of one box: complex64[n], unit mean power, first sample to last over a share of the strong part."""
+    """The active part of one box: unit mean power, from the first to the last sample over a share of its strong part,
+    zeros after it where it is shorter than LEAST_SAMPLES."""
 
-    iq: Array
+    iq: Array  # complex64[n]
     rate_hz: float
     width_hz: float  # of the box
     duration_s: float  # of the box
@@ -77,13 +78,14 @@ def cut(spectrum: Array, box: np.ndarray, contract: Contract, settings: ZoomSett
     part = xp.fft.ifftshift(part, axes=1) * xp.float32(1 / peak if peak > LEAST_PEAK else 0.0)
     short = scipy.fft.ifft(part, axis=1) if xp is np else xp.fft.ifft(part, axis=1)
     if centre % 2:  # frames are half a window apart: an odd bin turns by half a cycle from each to the next
-        short[(np.arange(len(part)) + first) % 2 == 1] *= -1
+        short[1 - first % 2 :: 2] *= -1
     samples = xp.zeros((len(part) + 1, half), xp.complex64)
     samples[:-1] += short[:, :half]
     samples[1:] += short[:, half:]
     begin, end = (round(float(edge) * size / n_fft) - first * half for edge in edges)
     inner = (half if first else 0, len(part) * half)  # where two frames overlap
-    samples = samples.reshape(-1)[max(begin, inner[0]) : max(min(end, inner[1]), inner[0] + 1)]
+    begin = min(max(begin, inner[0]), inner[1] - 1)
+    samples = samples.reshape(-1)[begin : max(min(end, inner[1]), begin + 1)]
     begin, end = _active(samples, settings.active, xp)
     level_db = _level_db(spectrum, box, contract, xp)
     return Cut(

@@ -15,7 +15,7 @@ TURNS: Final = ((0.25, 0.5, 1.0), (0.125, 0.25, 0.5))  # per octave of width, of
 
 
 def geometry(batch: Batch, cuts: Sequence[Cut]) -> Array:
-    """float32[B, 42]: logarithms of the sizes, waves over them so that near sizes can be told apart, and the envelope."""
+    """float32[B, 42]: logarithms of the sizes, waves over them so that near sizes differ, and the envelope."""
     xp = batch.xp
     width_hz, duration_s, whole, level_db = (
         np.array([getattr(cut, name) for cut in cuts]) for name in ("width_hz", "duration_s", "whole", "level_db")

@@ -18,8 +18,8 @@ GUARD: Final = 4  # bins around the strongest line, that are not the second
 
 
 def lines(batch: Batch, frequency: Array, settings: ZoomSettings) -> Array:
-    """float32[B, 149]: lines of |x|^2, of the frequency float32[B, L] in bandwidths, of the size of its change, of x^2 and
-    of x^4."""
+    """float32[B, 149]: lines of |x|^2, of the frequency float32[B, L] in bandwidths, of the size of its change, of x^2
+    and of x^4."""
     xp, x = batch.xp, batch.iq
     power = x.real**2 + x.imag**2
     change = xp.abs(xp.diff(frequency, axis=1, append=frequency[:, -1:]))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class ZoomSettings:
-    """Times in microseconds and frequencies in hertz as if every capture were of `reference_rate_hz`: a slower capture is
+    """Times in microseconds and frequencies in hertz as if every capture were of `reference_rate_hz`: a slower one is
     described as the same samples played faster."""
 
     boxes: int = 32  # described in one capture, at most
