@@ -24,9 +24,11 @@ from tqdm import tqdm
 from engine.boxes import corners, iou, to_physical
 from engine.bursts import candidates
 from engine.contract import CONTRACTS, Contract
-from engine.device import Cpu, describe_cpu
-from engine.recording import Recording, open_recording
-from training.bursts import NOT_A_SIGNAL
+from engine.devices.cpu import Cpu
+from engine.devices.machine import describe_cpu
+from engine.recordings.open import open_recording
+from engine.recordings.recording import Recording
+from training.scenes.bursts import NOT_A_SIGNAL
 
 LEAST_RATE_HZ: Final = {"wideband": 0.2e6, "ism": 0.0}  # recordings below are left to the other contract
 MOST_RATE_HZ: Final = {"wideband": np.inf, "ism": 6e6}  # and above

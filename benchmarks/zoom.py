@@ -19,8 +19,9 @@ from rich.table import Table
 from engine.boxes import to_physical
 from engine.bursts import candidates
 from engine.contract import CONTRACTS
-from engine.device import Cpu, describe_cpu
-from engine.recording import open_recording
+from engine.devices.cpu import Cpu
+from engine.devices.machine import describe_cpu
+from engine.recordings.open import open_recording
 from engine.zoom import stft, zoom
 
 

@@ -11,7 +11,7 @@ from engine.boxes import corners, iou, to_physical, to_pixels
 from engine.bursts import BurstSettings, candidates, mended
 from engine.bursts.thinning import thinned
 from engine.contract import Contract
-from engine.device import Cpu
+from engine.devices.cpu import Cpu
 from engine.heads import PROPOSALS
 
 SHORT = Contract(sample_rate_hz=20e6, capture_s=0.02)

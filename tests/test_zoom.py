@@ -10,7 +10,7 @@ from hypothesis import settings as few
 from hypothesis import strategies as st
 
 from engine.contract import Contract
-from engine.device import Cpu
+from engine.devices.cpu import Cpu
 from engine.errors import InputError
 from engine.zoom import GROUPS, VALUES, ZoomSettings, cut, describe, stft, zoom
 from engine.zoom.autocorrelation import DELAYS_S
