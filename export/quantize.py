@@ -22,7 +22,7 @@ QUANTISED: Final = ("Conv", "Add", "MaxPool", "Relu", "Resize")
 BEFORE: Final = "Conv"  # the first one: what comes before it is left as it is
 
 
-class _Images(CalibrationDataReader):
+class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     def __init__(self, images: Iterable[np.ndarray]) -> None:
         self._left: Iterator[np.ndarray] = iter(images)
 

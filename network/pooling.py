@@ -15,7 +15,8 @@ def plain_align(
     features: torch.Tensor, rois: torch.Tensor, shape: tuple[int, int], scale: float, sampling: int
 ) -> torch.Tensor:
     """torchvision's RoIAlign, aligned: one operator of ONNX."""
-    return roi_align(features, rois, shape, scale, sampling, aligned=True)
+    pooled: torch.Tensor = roi_align(features, rois, shape, scale, sampling, aligned=True)
+    return pooled
 
 
 def grid_align(

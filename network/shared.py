@@ -11,6 +11,7 @@ from typing import Final
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 from engine.contract import IMAGE_SIZE
 from engine.heads import CHANNELS, FUSED, STRIDES, VECTOR
@@ -60,8 +61,7 @@ class Trunk(nn.Module):
     up to rounding, borders included: the second convolution comes after the padding.
     """
 
-    def __init__(self, net: nn.Module, fuse: Fuse, input_size: tuple[int, int] = INPUT_SIZE) -> None:
-        """net: torchvision's BackboneWithFPN."""
+    def __init__(self, net: BackboneWithFPN, fuse: Fuse, input_size: tuple[int, int] = INPUT_SIZE) -> None:
         super().__init__()
         self.input_size = input_size
         self.body, self.laterals = net.body, net.fpn.inner_blocks
@@ -80,12 +80,19 @@ class Trunk(nn.Module):
 
 def merged(first: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
     """One convolution that does what `first` and then the 1 x 1 convolution `then` do."""
-    both = nn.Conv2d(first.in_channels, then.out_channels, first.kernel_size, padding=first.padding)
+    if first.bias is None or then.bias is None or isinstance(first.padding, str):
+        raise ValueError("a convolution without a bias, or with padding by name; both need a bias and padding in cells")
     mix = then.weight[:, :, 0, 0].double()
+    both = nn.Conv2d(first.in_channels, then.out_channels, _pair(first.kernel_size), padding=_pair(first.padding))
     with torch.no_grad():
         both.weight.copy_(torch.einsum("ok,kiyx->oiyx", mix, first.weight.double()))
-        both.bias.copy_(mix @ first.bias.double() + then.bias)
+        both.bias = nn.Parameter((mix @ first.bias.double() + then.bias).to(both.weight.dtype))
     return both.requires_grad_(False)
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    rows, columns = values
+    return rows, columns
 
 
 class SharedLayers(nn.Module):

@@ -68,7 +68,7 @@ def _capture(contract: Contract, bursts: int) -> np.ndarray:
             place(iq, fsk(length, rng), first, rng.uniform(-0.4, 0.4), 10 ** (rng.uniform(12, 25) / 20) * FSK_BAND**0.5)
         else:
             place(iq, wifi(length, rng), first, 0.0, 10 ** (rng.uniform(12, 25) / 20) * WIFI_BAND**0.5)
-    return iq.astype(np.complex64)
+    return np.asarray(iq, np.complex64)
 
 
 def with_heads(snapshot: Snapshot, count: int) -> Snapshot:

@@ -65,15 +65,19 @@ def detect(
     if plot is not None:
         _check_plotting()
     failed = False
-    computing = {"device": device, "runtime": runtime, "precision": precision}
     with (
         Engine.open(
-            located(models), signals=wanted, threshold=threshold, arbitrate=not all_heads, **computing
+            located(models),
+            signals=wanted,
+            threshold=threshold,
+            arbitrate=not all_heads,
+            device=device,
+            runtime=runtime,
+            precision=precision,
         ) as engine,
         stop_on(SIGINT) as stop,
     ):
-        lines = JsonLines() if as_json else CsvLines() if as_csv else NoLines() if sigmf else None
-        lines = lines or TableLines(tuple(engine.snapshot.versions))
+        lines = _lines(engine, as_json=as_json, as_csv=as_csv, sigmf=sigmf)
         for path in files:
             try:
                 recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
@@ -88,6 +92,14 @@ def detect(
                 raise typer.Exit(INTERRUPTED)
     if failed:
         raise typer.Exit(1)
+
+
+def _lines(engine: Engine, *, as_json: bool, as_csv: bool, sigmf: bool) -> Lines:
+    if as_json:
+        return JsonLines()
+    if as_csv:
+        return CsvLines()
+    return NoLines() if sigmf else TableLines(tuple(engine.snapshot.versions))
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from engine.errors import HydraError, StoreError
@@ -16,7 +17,7 @@ from .output import complain, data_console, say
 
 if TYPE_CHECKING:
     from engine.contract import Contract
-    from training.samples.sample import Sample
+    from training.samples.sample import Sample, Side
     from training.samples.store import SampleStore
 
 Data = Annotated[Path, typer.Option("--data", help="Where samples are kept.")]
@@ -74,7 +75,7 @@ def add(
 
     store, contract = SampleStore(data), Store(find_models(models)).release().contract
     store.folder(signal)  # refuses a bad name once, not for each file
-    wish = None if side is None else side.value
+    wish: Side | None = None if side is None else ("train" if side is SideName.train else "validation")
     if coco is not None:
         from training.samples.labels import coco_in
 
@@ -115,7 +116,7 @@ def show(
     table = Table()
     headings = ("sample", "side", "own", "others", "at s", "from") if signal else ("signal", "samples", "labelled", "v")
     for heading in headings:
-        justify = "left" if heading in ("sample", "side", "from", "signal") else "right"
+        justify: JustifyMethod = "left" if heading in ("sample", "side", "from", "signal") else "right"
         table.add_column(heading, justify=justify, overflow="fold")
     for name in store.signals() if signal is None else (signal,):
         samples, split = store.list(name), last_split(store.splits_folder(name))

@@ -33,7 +33,7 @@ TALL: Final = Shape(512, 192, 3)
 FLAT: Final = Shape(128, 768, 3)
 SQUARE: Final = Shape(256, 384, 3)
 WHOLE: Final = Shape(*INPUT_SIZE, 1)
-SHAPES: Final = {
+SHAPES: Final[dict[str, tuple[tuple[Shape, float], ...]]] = {
     "wideband": ((TALL, 0.5), (SQUARE, 0.3), (WHOLE, 0.2)),
     "ism": ((FLAT, 0.4), (SQUARE, 0.4), (WHOLE, 0.2)),
 }

@@ -74,4 +74,5 @@ def named(overlap: torch.Tensor, numbers: torch.Tensor, nothing: int) -> torch.T
 
 def edges_loss(boxes: torch.Tensor, refined: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
     steps = functional.smooth_l1_loss(deltas_to(boxes, refined), deltas_to(boxes, truths))
-    return generalized_box_iou_loss(refined, truths, reduction="mean") + 0.3 * steps
+    overlap: torch.Tensor = generalized_box_iou_loss(refined, truths, reduction="mean")
+    return overlap + 0.3 * steps

@@ -104,7 +104,7 @@ def train(scenes: Path, run: Path, settings: Settings, start: Path | None = None
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate_at(step, settings) * group["share"]
         contract = ("wideband", "ism", "wideband")[step % 3]
-        shapes, odds = zip(*SHAPES[contract], strict=True)
+        shapes, odds = [shape for shape, _ in SHAPES[contract]], [share for _, share in SHAPES[contract]]
         images, targets = data[contract].batch(shapes[rng.choice(len(shapes), p=odds)], rng)
         losses = model.losses(images, targets)
         loss = torch.stack(list(losses.values())).sum()

@@ -109,7 +109,8 @@ def _share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2).max(axis=1, initial=0.0)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return np.divide(shared, area, out=np.zeros(len(boxes)), where=area > 0)
+    share: np.ndarray = np.divide(shared, area, out=np.zeros(len(boxes)), where=area > 0)
+    return share
 
 
 def wrongly_lit(image: Judged) -> float:

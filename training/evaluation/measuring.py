@@ -73,7 +73,7 @@ def _pixel_boxes(image: Evaluated) -> list[tuple[str | int, ...]]:
 
 def truths(sample: Sample) -> list[Annotation]:
     """All that is labelled in a sample, in seconds from its start and hertz from its centre."""
-    edges = [[box.x_min, box.y_min, box.x_max, box.y_max] for box in sample.boxes]
+    edges = np.array([[box.x_min, box.y_min, box.x_max, box.y_max] for box in sample.boxes]).reshape(-1, 4)
     return [
         Annotation(box.label, *row)
         for box, row in zip(sample.boxes, to_physical(edges, sample.contract).tolist(), strict=True)

@@ -152,7 +152,8 @@ class _Plane:
     def _on_grid(self, things: Sequence[Annotation] | Sequence[Detection]) -> np.ndarray:
         boxes = corners(np.array([(t.start_s, t.stop_s, t.low_hz, t.high_hz) for t in things]))
         origin, size = self.extent[:2], self.extent[2:] - self.extent[:2]
-        return (boxes - np.tile(origin, 2)) * (GRID / np.tile(size, 2))
+        on_grid: np.ndarray = (boxes - np.tile(origin, 2)) * (GRID / np.tile(size, 2))
+        return on_grid
 
     def judged(self, signal: str) -> Judged:
         ours = self.signals == signal

@@ -107,7 +107,7 @@ def bank_file(vectors: Mapping[str, np.ndarray]) -> bytes:
     labels = sorted(vectors)
     stacked = np.concatenate([vectors[label] for label in labels]).astype(np.float16)
     counts = json.dumps([[label, len(vectors[label])] for label in labels])
-    return save({"vectors": stacked}, metadata={"counts": counts})
+    return bytes(save({"vectors": stacked}, metadata={"counts": counts}))
 
 
 def read_bank(release: Release) -> dict[str, np.ndarray]:

@@ -133,8 +133,8 @@ def train_head(
         train_loss = float(np.mean(losses))
         is_best = run.keep_if_best(scores.f1, train_loss, val_loss)
         elapsed = time.monotonic() - started
-        found = (scores.f1, scores.precision, scores.recall)
-        yield Epoch(run.epoch, preset.epochs, train_loss, val_loss, *map(_number, found), is_best, elapsed)
+        f1, precision, recall = map(_number, (scores.f1, scores.precision, scores.recall))
+        yield Epoch(run.epoch, preset.epochs, train_loss, val_loss, f1, precision, recall, is_best, elapsed)
         run.save(state, key)
     yield Trained(
         weights=run.exported(checks),

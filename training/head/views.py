@@ -59,7 +59,7 @@ def seen_boxes(boxes: np.ndarray, view: View) -> np.ndarray:
     clipped = pieces.clip(0, IMAGE_SIZE)
     whole, kept = pieces[:, 2:] - pieces[:, :2], clipped[:, 2:] - clipped[:, :2]
     share = np.prod(kept, axis=1) / np.maximum(np.prod(whole, axis=1), 1e-9)
-    return clipped[share >= MIN_SEEN].astype(np.float32)
+    return np.asarray(clipped[share >= MIN_SEEN], np.float32)
 
 
 def _wraps() -> list[np.ndarray]:

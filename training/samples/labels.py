@@ -185,8 +185,17 @@ class _Target:
         if old is not None and old.boxes != boxes:  # a sample never changes: this is another one, on the same side
             side = side or self.sides.get(old.sample_id) or old.side
             self.store.remove(self.signal, old.sample_id)
-        extras = {key: entry.get(key) for key in EXTRAS} | {"time_offset_sec": entry.get("time_offset_sec", 0.0)}
-        return self.store.add(self.signal, image, boxes, contract=self.contract, side=side, **extras)
+        return self.store.add(
+            self.signal,
+            image,
+            boxes,
+            contract=self.contract,
+            source_capture=entry["source_capture"],
+            time_offset_sec=entry.get("time_offset_sec", 0.0),
+            center_freq_hz=entry.get("center_freq_hz"),
+            created_by=entry["created_by"],
+            side=side,
+        )
 
     def _check(self, entry: dict[str, Any], where: str) -> None:
         try:

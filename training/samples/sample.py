@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -39,6 +39,11 @@ class Box:
     x_max: float
     y_max: float
     label: str
+
+    @classmethod
+    def at(cls, edges: Sequence[float], label: str) -> "Box":
+        x_min, y_min, x_max, y_max = edges
+        return cls(x_min, y_min, x_max, y_max, label)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Sample:
         found = read_json(path)
         try:
             contract = Contract.from_json(found["spectrogram_params"])
-            boxes = tuple(Box(*(_number(box, name) for name in EDGES), _text(box, "label")) for box in found["boxes"])
+            boxes = tuple(Box.at([_number(box, name) for name in EDGES], _text(box, "label")) for box in found["boxes"])
             if checked_boxes(boxes, "its boxes") != boxes:
                 raise ValueError("boxes out of order or outside the image")
             centre = None if found["center_freq_hz"] is None else _number(found, "center_freq_hz")
@@ -143,7 +148,7 @@ def checked_boxes(boxes: Iterable[Box], source: str) -> tuple[Box, ...]:
         clipped = np.round(edges.clip(0, IMAGE_SIZE), DECIMALS)
         if not (clipped[2:] > clipped[:2]).all():
             raise InputError(f"{source}: {box} has no area within the image, 0 to {IMAGE_SIZE} on both axes")
-        kept.append(Box(*clipped.tolist(), box.label))
+        kept.append(Box.at(clipped.tolist(), box.label))
     if len(kept) > MAX_BOXES:
         raise InputError(f"{source}: {len(kept)} boxes in one window; at most {MAX_BOXES} are kept: drop the smallest")
     return tuple(sorted(set(kept), key=lambda box: (_edges(box), box.label)))

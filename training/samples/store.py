@@ -130,7 +130,7 @@ class SampleStore:
             if left[shown] < 1 or (image := image_of(taken, contract, window.index)) is None:
                 continue
             left[shown] -= 1
-            boxes = [Box(*edges, name) for edges, name in zip(window.boxes.tolist(), window.labels, strict=True)]
+            boxes = [Box.at(edges, name) for edges, name in zip(window.boxes.tolist(), window.labels, strict=True)]
             try:
                 sample = self.add(
                     signal, image, boxes, contract=contract, source_capture=source, time_offset_sec=window.start_s,

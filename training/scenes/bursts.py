@@ -88,7 +88,9 @@ def band_pass(iq: np.ndarray, width_hz: float, sample_rate_hz: float) -> np.ndar
     """complex64[n] kept within +-width/2, with a raised-cosine edge a tenth of the width wide."""
     frequency_hz = np.abs(np.fft.fftfreq(len(iq), 1 / sample_rate_hz))
     edge = np.clip((frequency_hz - width_hz / 2) / (0.1 * width_hz), 0, 1)
-    return np.fft.ifft(np.fft.fft(iq) * (0.5 + 0.5 * np.cos(np.pi * edge)).astype(np.float32)).astype(np.complex64)
+    gain = (0.5 + 0.5 * np.cos(np.pi * edge)).astype(np.float32)
+    passed: np.ndarray = np.fft.ifft(np.fft.fft(iq) * gain).astype(np.complex64)
+    return passed
 
 
 def save_burst(path: Path, burst: Burst) -> None:

@@ -22,7 +22,7 @@ from engine.contract import CONTRACTS
 from engine.errors import UnavailableError
 
 from .bursts import Burst, save_burst
-from .fm import frequency_modulated
+from .fm import AUDIO_HZ, frequency_modulated
 
 OCCUPIED_SHARE: Final = 0.99  # of a burst's power lies in its band
 ACTIVE_LEVEL: Final = 0.1  # of the root mean square; a burst starts and ends with a sample above it
@@ -87,9 +87,10 @@ def make_burst(contract_name: str, recipe: Recipe, seed: int) -> Burst:
     duration_s = _log_uniform(rng, *recipe.duration_s)
     bandwidth_hz = float(rng.choice(recipe.fixed_hz or [_log_uniform(rng, *recipe.bandwidth_hz)]))
     samples = round(duration_s * rate_hz)
-    if class_name in ("voice", "music"):
+    programme = next((name for name in AUDIO_HZ if name == class_name), None)
+    if programme is not None:
         maker = "own FM"
-        iq = frequency_modulated(rng, class_name, bandwidth_hz, rate_hz, samples)
+        iq = frequency_modulated(rng, programme, bandwidth_hz, rate_hz, samples)
     else:
         maker = "torchsig 2.2.0"
         iq = _torchsig(rng, class_name, bandwidth_hz, rate_hz, samples)
@@ -146,8 +147,8 @@ def _torchsig(
     for key, value in settings.items():
         generator[key] = value
     generator.seed(int(rng.integers(2**31)))
-    iq = generator().data
-    return signal.resample_poly(iq, 1, over).astype(np.complex64) if over > 1 else iq
+    iq: np.ndarray = generator().data
+    return np.asarray(signal.resample_poly(iq, 1, over).astype(np.complex64)) if over > 1 else iq
 
 
 def _import_torchsig() -> tuple[Callable[[str], Any], Callable[..., np.ndarray]]:

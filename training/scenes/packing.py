@@ -11,7 +11,7 @@ side's are split, and the validation is not independent. After that it is `g20 t
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,8 @@ from tqdm import tqdm
 
 from engine.contract import CONTRACTS, Contract
 from engine.errors import InputError
-from training.samples.sample import Box
+from training.samples.sample import SIDES, Box, Side
 from training.samples.store import SampleStore
-
-from .render import SIDES
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ def scenes(folder: Path) -> Iterator[Scene]:
     for path in sorted(folder.glob("[0-9]*.npz")):
         with np.load(path, allow_pickle=False) as stored:
             boxes = [
-                Box(*map(float, row), str(label)) for row, label in zip(stored["boxes"], stored["labels"], strict=True)
+                Box.at(row.tolist(), str(label)) for row, label in zip(stored["boxes"], stored["labels"], strict=True)
             ]
             yield path.stem, stored["image"], boxes
 
@@ -42,7 +40,7 @@ def add(
     store: SampleStore,
     folder: Path,
     contract: Contract,
-    wanted: dict[str, dict[str, int]],
+    wanted: Mapping[Side, Mapping[str, int]],
     mixed: Sequence[str] = (),
 ) -> None:
     """Adds scenes until every signal has as many as `wanted[side][signal]`, and half as many without it, or all are

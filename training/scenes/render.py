@@ -22,13 +22,13 @@ from engine.contract import CONTRACTS, Contract
 from engine.errors import HydraError
 from engine.recordings.open import open_recording
 from engine.spectrogram import spectrogram
+from training.samples.sample import SIDES
 
 from .bursts import NOT_A_SIGNAL, Burst, cut_bursts, load_burst, split_recordings
 from .compose import Scene, SceneSettings, compose, native
 
 log = logging.getLogger(__name__)
 
-SIDES = ("train", "validation")
 NATIVE_SHARE = 0.25  # of scenes that are a recording as it is
 WIDTHS_HZ = {"wideband": (0.3e6, 19e6), "ism": (2e3, 0.5e6)}  # of a recording's widest signal
 GENERATED_VALIDATION = 5  # every fifth generated burst is for validation only
