@@ -81,7 +81,8 @@ def _cut(recording: Recording, note: Annotation, contract: Contract, source: str
 def shift(iq: np.ndarray, by_hz: float, sample_rate_hz: float) -> np.ndarray:
     """complex64[n] moved up in frequency by `by_hz`."""
     turns = np.arange(len(iq)) * (by_hz / sample_rate_hz)
-    return (iq * np.exp(2j * np.pi * (turns % 1.0)).astype(np.complex64)).astype(np.complex64)
+    shifted: np.ndarray = (iq * np.exp(2j * np.pi * (turns % 1.0)).astype(np.complex64)).astype(np.complex64)
+    return shifted
 
 
 def band_pass(iq: np.ndarray, width_hz: float, sample_rate_hz: float) -> np.ndarray:
@@ -89,8 +90,7 @@ def band_pass(iq: np.ndarray, width_hz: float, sample_rate_hz: float) -> np.ndar
     frequency_hz = np.abs(np.fft.fftfreq(len(iq), 1 / sample_rate_hz))
     edge = np.clip((frequency_hz - width_hz / 2) / (0.1 * width_hz), 0, 1)
     gain = (0.5 + 0.5 * np.cos(np.pi * edge)).astype(np.float32)
-    passed: np.ndarray = np.fft.ifft(np.fft.fft(iq) * gain).astype(np.complex64)
-    return passed
+    return np.fft.ifft(np.fft.fft(iq) * gain).astype(np.complex64)
 
 
 def save_burst(path: Path, burst: Burst) -> None:
