@@ -67,8 +67,8 @@ def _load(path: Path) -> Any:
 def _reason(error: Exception) -> str:
     """The first line that tells of the file, not of how to load it without care."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "weights_only" not in line]
-    return (told or lines or [type(error).__name__])[0][:160]
+    specific = [line for line in lines if "weights_only" not in line]
+    return (specific or lines or [type(error).__name__])[0][:160]
 
 
 def _difference(unknown: set[str], missing: set[str]) -> str:

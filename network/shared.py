@@ -32,7 +32,7 @@ DELTA_SCALE: Final = (10.0, 10.0, 5.0, 5.0)  # of the refinement, as R-CNN has i
 MAX_LOG: Final = 3.0  # of a side's scaling
 MIN_SIDE_PX: Final = 0.25
 GEOMETRY: Final = 14  # values that describe a box's size
-LOOK: Final = FUSED * POOL * POOL + GEOMETRY + FINE  # values that the shared layers see of a box
+ROI_FEATURES: Final = FUSED * POOL * POOL + GEOMETRY + FINE  # values that the shared layers see of a box
 
 Align = Callable[..., torch.Tensor]  # features, rois, shape, scale, sampling; see `pooling`
 
@@ -46,10 +46,10 @@ class Fuse(nn.Module):
         self.coarse = nn.Conv2d(CHANNELS, FUSED, 1)  # of p4
 
     def forward(self, *features: torch.Tensor) -> torch.Tensor:
-        return joined(self.fine(features[0]), self.coarse(features[2]))
+        return fuse_maps(self.fine(features[0]), self.coarse(features[2]))
 
 
-def joined(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+def fuse_maps(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
     return functional.relu(fine + functional.interpolate(coarse, size=fine.shape[2:], mode="nearest"))
 
 
@@ -65,8 +65,8 @@ class Trunk(nn.Module):
         super().__init__()
         self.input_size = input_size
         self.body, self.laterals = net.body, net.fpn.inner_blocks
-        self.fine = merged(net.fpn.layer_blocks[0][0], fuse.fine)
-        self.coarse = merged(net.fpn.layer_blocks[2][0], fuse.coarse)
+        self.fine = fold_conv1x1(net.fpn.layer_blocks[0][0], fuse.fine)
+        self.coarse = fold_conv1x1(net.fpn.layer_blocks[2][0], fuse.coarse)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         grey = functional.interpolate(image, size=self.input_size, mode="bilinear", align_corners=False)
@@ -75,10 +75,10 @@ class Trunk(nn.Module):
         for lateral, level in zip(self.laterals[-2::-1], levels[-2::-1], strict=True):
             side = lateral(level)
             tops.append(side + functional.interpolate(tops[-1], size=side.shape[2:], mode="nearest"))
-        return joined(self.fine(tops[3]), self.coarse(tops[1]))
+        return fuse_maps(self.fine(tops[3]), self.coarse(tops[1]))
 
 
-def merged(first: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
+def fold_conv1x1(first: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
     """One convolution that does what `first` and then the 1 x 1 convolution `then` do."""
     if first.bias is None or then.bias is None or isinstance(first.padding, str):
         raise ValueError("a convolution without a bias, or with padding by name; both need a bias and padding in cells")
@@ -103,7 +103,7 @@ class SharedLayers(nn.Module):
         super().__init__()
         self.input_size = input_size  # rows, columns of the network's input
         self.align = align
-        self.wide = nn.Linear(LOOK, WIDE)
+        self.wide = nn.Linear(ROI_FEATURES, WIDE)
         self.embed = nn.Linear(WIDE, VECTOR - WIDE)
         self.deltas = nn.Linear(VECTOR, 4)
 
@@ -122,10 +122,10 @@ class SharedLayers(nn.Module):
 
         grey: float32[B, 1, rows, columns] in 0..1, the network's input before it is normalised.
         """
-        return self.told(self.look(fused, grey, boxes), torch.cat(boxes))
+        return self.embed_regions(self.roi_features(fused, grey, boxes), torch.cat(boxes))
 
-    def look(self, fused: torch.Tensor, grey: torch.Tensor, boxes: list[torch.Tensor]) -> torch.Tensor:
-        """What is there to be seen of each box, without a trained value: float32[N, LOOK]."""
+    def roi_features(self, fused: torch.Tensor, grey: torch.Tensor, boxes: list[torch.Tensor]) -> torch.Tensor:
+        """What is there to be seen of each box, without a trained value: float32[N, ROI_FEATURES]."""
         flat = torch.cat(boxes)
         sides = flat[:, 2:] - flat[:, :2]
         margin = sides * CONTEXT + CONTEXT_PX
@@ -133,17 +133,19 @@ class SharedLayers(nn.Module):
         number = torch.cat([torch.full((len(part), 1), float(i)) for i, part in enumerate(boxes)])
         rois = torch.cat([number, around], dim=1)
         pooled = self.align(fused, rois, (POOL, POOL), 1 / STRIDES["p2"], SAMPLING).flatten(1)
-        return torch.cat([pooled, geometry(sides), fine_look(grey, rois, self.align)], dim=1)
+        return torch.cat([pooled, geometry(sides), fine_features(grey, rois, self.align)], dim=1)
 
-    def told(self, look: torch.Tensor, boxes: torch.Tensor, dropout: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors and refined boxes of float32[N, LOOK]. dropout: of both layers' inputs, in training."""
-        hidden = functional.relu(self.wide(functional.dropout(look, dropout, dropout > 0)))
-        told = functional.relu(self.embed(functional.dropout(hidden, dropout, dropout > 0)))
-        vectors = torch.cat([hidden, told], dim=1)
+    def embed_regions(
+        self, features: torch.Tensor, boxes: torch.Tensor, dropout: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors and refined boxes of float32[N, ROI_FEATURES]. dropout: of both layers' inputs, in training."""
+        hidden = functional.relu(self.wide(functional.dropout(features, dropout, dropout > 0)))
+        embedded = functional.relu(self.embed(functional.dropout(hidden, dropout, dropout > 0)))
+        vectors = torch.cat([hidden, embedded], dim=1)
         return vectors, moved(boxes, self.deltas(vectors))
 
 
-def fine_look(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align) -> torch.Tensor:
+def fine_features(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align) -> torch.Tensor:
     """float32[N, FINE] of image pixels that feature maps no longer tell apart: how a region's level runs over frequency
     and over time, and how rough it is in each cell, after the region's mean level."""
     values = []

@@ -40,7 +40,7 @@ class Verdict:
 
 
 @dataclass
-class Report:
+class BenchReport:
     runs: list[dict[str, Any]]
     machine: dict[str, Any]
     models: dict[str, Any]
@@ -57,7 +57,7 @@ class Report:
         asked: Asked,
         tick: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda text: None,
-    ) -> "Report":
+    ) -> "BenchReport":
         """Times the active heads of a store, so many at a time. Raises HydraError where there are none."""
         device, runtime, precision, threads = asked
         place = open_device(device)

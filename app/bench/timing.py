@@ -190,9 +190,9 @@ def doubts(run: Frames, frames_needed: int) -> Iterator[str]:
         yield f"{len(run.total_ms)} frames, {frames_needed} are needed for the high percentiles"
     if not run.is_warm:
         yield f"not warm after {run.warm_up} frames"
-    spread = float(np.percentile(run.total_ms, 95) / np.median(run.total_ms))
-    if spread > 1.5:
-        yield f"p95 is {spread:.1f} times the median: something else runs on this machine"
+    tail_ratio = float(np.percentile(run.total_ms, 95) / np.median(run.total_ms))
+    if tail_ratio > 1.5:
+        yield f"p95 is {tail_ratio:.1f} times the median: something else runs on this machine"
     if not run.detections["dense"]:
         yield "nothing was found in the dense capture"
     proof, exact = run.certificate, run.ran_on.get("precision", FLOAT32) == FLOAT32

@@ -33,7 +33,7 @@ def bench(
     With --runtime auto, the runtimes installed are timed, and the fastest is what auto means from then on, on this
     machine, in this precision; a run that is not to be trusted changes nothing.
     """
-    from app.bench.report import Report, read_report
+    from app.bench.report import BenchReport, read_report
     from engine.store.registry import Store
 
     counts = _counts(signals)
@@ -41,7 +41,7 @@ def bench(
     store = Store(located(models))
     with progress_bar() as bar:
         task = bar.add_task("preparing", total=len(counts) * frames)
-        report = Report.measure(
+        report = BenchReport.measure(
             store, counts, frames, (device, runtime, precision, threads), lambda: bar.advance(task),
             lambda text: bar.update(task, description=text),
         )  # fmt: skip

@@ -18,8 +18,8 @@ from torch.nn import functional
 from engine.regions import regions
 from network.shared import INPUT_SIZE
 
-MIN_SEEN: Final = 0.3  # of a box's area inside the crop, or it is dropped
-MIN_SIDE_PX: Final = 0.4  # network pixels; thinner boxes are widened around their middle
+MIN_CROP_SHARE: Final = 0.3  # of a box's area inside the crop, or it is dropped
+MIN_TRUTH_SIDE_PX: Final = 0.4  # network pixels; thinner boxes are widened around their middle
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _item(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray,
     found = np.load(kept, allow_pickle=False)
     numbers = np.array([classes.index(str(label)) for label in labels], dtype=np.int64)
     small = (to_input(image)[0] * 255).round().to(torch.uint8).numpy()
-    truths = at_least(to_input_boxes(boxes, image.shape[0]), MIN_SIDE_PX)
+    truths = at_least(to_input_boxes(boxes, image.shape[0]), MIN_TRUTH_SIDE_PX)
     return small, truths, numbers, to_input_boxes(found[found[:, 2] > 0], image.shape[0])
 
 
@@ -114,8 +114,8 @@ def at_least(boxes: np.ndarray, side: float) -> np.ndarray:
 
 def _visible(boxes: np.ndarray, labels: np.ndarray, corner: np.ndarray, size: tuple[int, int]) -> Any:
     moved = boxes - np.tile(corner, 2)
-    seen = np.stack([moved[:, 0::2].clip(0, size[0]), moved[:, 1::2].clip(0, size[1])], axis=2).reshape(-1, 4)
-    whole, kept = boxes[:, 2:] - boxes[:, :2], seen[:, 2:] - seen[:, :2]
-    enough = np.prod(kept, axis=1) > np.minimum(MIN_SEEN * np.prod(whole, axis=1), 1200)
+    visible = np.stack([moved[:, 0::2].clip(0, size[0]), moved[:, 1::2].clip(0, size[1])], axis=2).reshape(-1, 4)
+    whole, kept = boxes[:, 2:] - boxes[:, :2], visible[:, 2:] - visible[:, :2]
+    enough = np.prod(kept, axis=1) > np.minimum(MIN_CROP_SHARE * np.prod(whole, axis=1), 1200)
     keep = enough & (kept > np.minimum(1.0, 0.5 * whole)).all(axis=1)
-    return seen[keep], labels[keep]
+    return visible[keep], labels[keep]

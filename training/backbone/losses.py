@@ -18,7 +18,7 @@ SAMPLED: Final = 96  # boxes of an image
 SAMPLED_NEAR: Final = 48  # of them at most, near a truth
 JITTERS: Final = 2  # disturbed copies of each truth among them
 JITTER: Final = 0.12  # of a side
-UNASKED: Final = -100  # cross_entropy's own word for it
+IGNORE_INDEX: Final = -100  # of cross_entropy: boxes that belong to no class for certain
 
 
 def sampled_boxes(regions: torch.Tensor, truth: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -43,22 +43,22 @@ def shared_losses(
     logits: torch.Tensor, refined: torch.Tensor, boxes: Sequence[torch.Tensor], targets: Sequence[Truth]
 ) -> dict[str, torch.Tensor]:
     """logits float32[N, C + 1] of all images' boxes (the last class is nothing), refined float32[N, 4]."""
-    overlaps, numbers, wanted = [], [], []
+    overlaps, classes, wanted = [], [], []
     for part, (truth, kinds) in zip(boxes, targets, strict=True):
-        overlap, owner = owners(part, truth)
+        overlap, owner = assign_truths(part, truth)
         overlaps.append(overlap)
-        numbers.append(kinds[owner] if len(truth) else torch.zeros(len(part), dtype=torch.int64))
+        classes.append(kinds[owner] if len(truth) else torch.zeros(len(part), dtype=torch.int64))
         wanted.append(truth[owner] if len(truth) else part)
     overlap = torch.cat(overlaps)
-    names = named(overlap, torch.cat(numbers), logits.shape[1] - 1)
-    losses = {"type": functional.cross_entropy(logits, names, ignore_index=UNASKED)}
+    names = class_targets(overlap, torch.cat(classes), logits.shape[1] - 1)
+    losses = {"type": functional.cross_entropy(logits, names, ignore_index=IGNORE_INDEX)}
     near = overlap >= EDGES_IOU
     if near.any():
         losses["edges"] = edges_loss(torch.cat(list(boxes))[near], refined[near], torch.cat(wanted)[near])
     return losses
 
 
-def owners(boxes: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def assign_truths(boxes: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each box the largest overlap (IoU) with a truth, and that truth's number; zeros where there is none."""
     if not len(truth):
         return torch.zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.int64)
@@ -66,9 +66,9 @@ def owners(boxes: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torc
     return overlap, owner
 
 
-def named(overlap: torch.Tensor, numbers: torch.Tensor, nothing: int) -> torch.Tensor:
-    """int64[N]: the type that each box holds, by its overlap with a truth of type `numbers`."""
-    name = torch.where(overlap >= SIGNAL_IOU, numbers, UNASKED)
+def class_targets(overlap: torch.Tensor, classes: torch.Tensor, nothing: int) -> torch.Tensor:
+    """int64[N]: the type that each box holds, by its overlap with a truth of type `classes`."""
+    name = torch.where(overlap >= SIGNAL_IOU, classes, IGNORE_INDEX)
     return torch.where(overlap < NOTHING_IOU, nothing, name)
 
 

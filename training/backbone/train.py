@@ -33,7 +33,7 @@ NEW_PARTS = 2.0  # their learning rate, in that of the backbone
 
 
 @dataclass(frozen=True)
-class Settings:
+class BackboneSettings:
     steps: int = 900
     learning_rate: float = 5e-4
     warm_up: int = 50
@@ -68,13 +68,13 @@ class ManyTypes(nn.Module):
         return shared_losses(self.types(vectors[:, WIDE:]), refined, boxes, [target[:2] for target in targets])
 
 
-def rate_at(step: int, settings: Settings) -> float:
+def rate_at(step: int, settings: BackboneSettings) -> float:
     """Learning rate as a share of the full one."""
     left = (settings.steps - step) / max(1.0, settings.decay_share * settings.steps)
     return min(1.0, (step + 1) / settings.warm_up, max(0.0, left))
 
 
-def train(scenes: Path, run: Path, settings: Settings, start: Path | None = None) -> None:
+def train(scenes: Path, run: Path, settings: BackboneSettings, start: Path | None = None) -> None:
     """Trains until `settings.steps`, from the weights of the release in `start` where one is given.
 
     Raises HydraError on a loss that is no number; the last checkpoint stands.
@@ -169,11 +169,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, help="folder that training.render wrote")
     parser.add_argument("run", type=Path, help="folder of this run's checkpoints")
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
+    parser.add_argument("--steps", type=int, default=BackboneSettings.steps)
+    parser.add_argument("--learning-rate", type=float, default=BackboneSettings.learning_rate)
     parser.add_argument("--start", type=Path, help="folder of a release whose weights the run begins with")
     options = parser.parse_args(arguments)
-    settings = Settings(steps=options.steps, learning_rate=options.learning_rate)
+    settings = BackboneSettings(steps=options.steps, learning_rate=options.learning_rate)
     train(options.scenes, options.run, settings, options.start)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-LEAST_FIRST_F1: Final = 0.30  # below it misses and false positives outnumber hits by more than 14 to 3
+LEAST_FIRST_F1: Final = 0.30  # below it misses and false positives outnumber true positives by more than 14 to 3
 ROUNDING: Final = 1e-9  # 0.82 - 0.80 is a little less than 0.02 in binary
 
 
@@ -24,7 +24,7 @@ class Measured:
     f1: float
     precision: float
     recall: float
-    per_image: np.ndarray  # int64[n, 3]: truths, found, hits
+    per_image: np.ndarray  # int64[n, 3]: truths, predictions, true positives
     sample_ids: tuple[str, ...]  # of the n images, in the same order
     detections: frozenset[tuple[str | int, ...]] | None = None  # sample and box of each, whole pixels; None: not known
 
@@ -137,7 +137,7 @@ def f1_interval(active: Measured, candidate: Measured, policy: Policy = Policy()
 
 
 def _f1(sums: np.ndarray) -> np.ndarray:
-    """float64[R] of sums int64[R, 3] of truths, found, hits; NaN where there are neither truths nor detections."""
+    """float64[R] of sums int64[R, 3] (truths, predictions, true positives); NaN without truths and predictions."""
     total = sums[:, 0] + sums[:, 1]
     f1: np.ndarray = np.divide(2.0 * sums[:, 2], total, out=np.full(len(sums), math.nan), where=total > 0)
     return f1

@@ -18,8 +18,8 @@ from engine.errors import InputError
 from training.samples.sample import Sample
 
 from .features import Describer
-from .trainer import Example, HeadRun
-from .views import draw_views, seen, seen_boxes
+from .trainer import Example, HeadTrainer
+from .views import augment_boxes, augment_image, draw_views
 
 MOST_VIEWS: Final = 16  # of one sample
 
@@ -118,31 +118,31 @@ def train_head(
             return
         side.append(example(sample, number, each, describer))
         yield Prepared(done + 1, len(plan))
-    run = HeadRun(examples, bank or {}, preset.learning_rate, preset.batch_size, seed)
+    trainer = HeadTrainer(examples, bank or {}, preset.learning_rate, preset.batch_size, seed)
     key = _key([*train, *validation], preset, seed, describer.release.backbone_hash, bank or {})
-    run.resume(state, key)
-    while run.epoch < preset.epochs and run.stale < preset.patience:
+    trainer.resume(state, key)
+    while trainer.epoch < preset.epochs and trainer.stale < preset.patience:
         losses = []
-        for loss in run.steps():
+        for loss in trainer.steps():
             losses.append(loss)
             if cancelled():
-                yield Cancelled(run.epoch)
+                yield Cancelled(trainer.epoch)
                 return
-        run.epoch += 1
-        scores, val_loss = run.validate(checks)
+        trainer.epoch += 1
+        scores, val_loss = trainer.validate(checks)
         train_loss = float(np.mean(losses))
-        is_best = run.keep_if_best(scores.f1, train_loss, val_loss)
+        is_best = trainer.keep_if_best(scores.f1, train_loss, val_loss)
         elapsed = time.monotonic() - started
         f1, precision, recall = map(_number, (scores.f1, scores.precision, scores.recall))
-        yield Epoch(run.epoch, preset.epochs, train_loss, val_loss, f1, precision, recall, is_best, elapsed)
-        run.save(state, key)
+        yield Epoch(trainer.epoch, preset.epochs, train_loss, val_loss, f1, precision, recall, is_best, elapsed)
+        trainer.save(state, key)
     yield Trained(
-        weights=run.exported(checks),
-        epochs_trained=run.epoch,
-        best_epoch=run.best.epoch,
-        early_stopped=run.epoch < preset.epochs,
-        train_loss=run.best.train_loss,
-        val_loss=run.best.val_loss,
+        weights=trainer.exported(checks),
+        epochs_trained=trainer.epoch,
+        best_epoch=trainer.best.epoch,
+        early_stopped=trainer.epoch < preset.epochs,
+        train_loss=trainer.best.train_loss,
+        val_loss=trainer.best.val_loss,
         elapsed_sec=time.monotonic() - started,
     )
 
@@ -155,8 +155,8 @@ def views_each(preset: Preset, samples: int) -> int:
 def example(sample: Sample, number: int, views: int, describer: Describer) -> Example:
     """View `number` of a sample; which views there are follows from the sample alone."""
     view = draw_views(views, int(sample.sample_id[:8], 16))[number]
-    described = describer.describe(seen(sample.image(), view))
-    own, ignored = (seen_boxes(boxes, view) for boxes in (sample.own_boxes, sample.ignored_boxes))
+    described = describer.describe(augment_image(sample.image(), view))
+    own, ignored = (augment_boxes(boxes, view) for boxes in (sample.own_boxes, sample.ignored_boxes))
     return Example(described, own, ignored)
 
 

@@ -17,7 +17,7 @@ from engine.errors import HydraError
 from engine.heads import COMPACT, HIDDEN, MAX_DETECTIONS, NMS_IOU, VECTOR
 from network.compact import raw
 from network.shared import moved
-from training.evaluation.matching import MIN_SCORE, Judged, score
+from training.evaluation.matching import MIN_SCORE, ImageResult, score
 from training.evaluation.report import Scores
 
 from .features import Described
@@ -59,7 +59,7 @@ class Best:
     val_loss: float
 
 
-class HeadRun:
+class HeadTrainer:
     """A head under training. The vectors are brought to zero mean and unit deviation, which `exported` folds back."""
 
     def __init__(
@@ -75,8 +75,8 @@ class HeadRun:
         self.examples, self.batch_size, self.learning_rate = examples, batch_size, learning_rate
         rows = [vectors for vectors in bank.values() if len(vectors)]
         self.bank = np.concatenate(rows) if rows else np.zeros((0, VECTOR), np.float16)
-        seen = np.concatenate([example.described.vectors for example in examples[:64]]).astype(np.float32)
-        self.mean, self.spread = torch.from_numpy(seen.mean(0)), torch.from_numpy(seen.std(0) + 0.1)
+        sampled = np.concatenate([example.described.vectors for example in examples[:64]]).astype(np.float32)
+        self.mean, self.std = torch.from_numpy(sampled.mean(0)), torch.from_numpy(sampled.std(0) + 0.1)
         self.weights: Weights = {
             "hidden.weight": torch.randn(VECTOR, HIDDEN) * (2 / VECTOR) ** 0.5,
             "hidden.bias": torch.zeros(1, HIDDEN),
@@ -124,7 +124,7 @@ class HeadRun:
         return loss
 
     def _raw(self, weights: Weights, vectors: np.ndarray, dropout: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        normal = (torch.from_numpy(vectors.astype(np.float32)) - self.mean) / self.spread
+        normal = (torch.from_numpy(vectors.astype(np.float32)) - self.mean) / self.std
         return raw(functional.dropout(normal, DROPOUT, dropout), weights)
 
     def validate(self, checks: Sequence[Example]) -> tuple[Scores, float]:
@@ -132,7 +132,7 @@ class HeadRun:
         with torch.no_grad():
             found = [self._detect(self.weights, check) for check in checks]
             loss = float(np.mean([float(self._loss([check])) for check in checks]))
-        return score([Judged(c.own, *pair, c.ignored) for c, pair in zip(checks, found, strict=True)]), loss
+        return score([ImageResult(c.own, *pair, c.ignored) for c, pair in zip(checks, found, strict=True)]), loss
 
     def _detect(self, weights: Weights, example: Example) -> tuple[np.ndarray, np.ndarray]:
         """Boxes float32[F, 4] and scores float32[F], as the engine would thin them out."""
@@ -159,7 +159,7 @@ class HeadRun:
         weights = dict(self.best.weights)
         point = self._operating_point(weights, checks)
         shift = torch.tensor([[float(np.log(point / (1 - point))), 0.0, 0.0, 0.0, 0.0]])
-        folded = weights["hidden.weight"] / self.spread[:, None]
+        folded = weights["hidden.weight"] / self.std[:, None]
         weights["hidden.bias"] = weights["hidden.bias"] - self.mean[None] @ folded
         weights |= {"hidden.weight": folded, "out.bias": weights["out.bias"] - shift}
         return {name: weights[name].half().float().numpy() for name in COMPACT}
@@ -173,7 +173,7 @@ class HeadRun:
         f1 = np.array(
             [
                 # scores moved so that `score`, which counts from MIN_SCORE on, counts from this threshold on
-                score([Judged(e.own, boxes, scores + (MIN_SCORE - t), e.ignored) for e, boxes, scores in found]).f1
+                score([ImageResult(e.own, boxes, scores + (MIN_SCORE - t), e.ignored) for e, boxes, scores in found]).f1
                 for t in THRESHOLDS
             ]
         )

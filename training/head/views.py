@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.contract import IMAGE_SIZE, RANGE_DB
 
-MIN_SEEN = 0.25  # of a box that the image's border has cut, or the piece is no label
+MIN_PIECE_SHARE = 0.25  # of a box that the image's border has cut, or the piece is no label
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def draw_views(count: int, seed: int) -> list[View]:
     return views
 
 
-def seen(image: np.ndarray, view: View) -> np.ndarray:
+def augment_image(image: np.ndarray, view: View) -> np.ndarray:
     """uint8[1024, 1024] as `view` shows it."""
     if view == PLAIN:
         return image
@@ -52,14 +52,14 @@ def seen(image: np.ndarray, view: View) -> np.ndarray:
     return np.round((moved + view.level_db).clip(0, RANGE_DB) * (255 / RANGE_DB)).astype(np.uint8)
 
 
-def seen_boxes(boxes: np.ndarray, view: View) -> np.ndarray:
+def augment_boxes(boxes: np.ndarray, view: View) -> np.ndarray:
     """float32[N, 4] pixel boxes as `view` shows them: float32[M, 4], those that cross a border in pieces."""
     pieces = boxes + np.array([view.right, view.down] * 2, np.float32)
     pieces = np.concatenate([pieces - shift for shift in _wraps()])
     clipped = pieces.clip(0, IMAGE_SIZE)
     whole, kept = pieces[:, 2:] - pieces[:, :2], clipped[:, 2:] - clipped[:, :2]
     share = np.prod(kept, axis=1) / np.maximum(np.prod(whole, axis=1), 1e-9)
-    return np.asarray(clipped[share >= MIN_SEEN], np.float32)
+    return np.asarray(clipped[share >= MIN_PIECE_SHARE], np.float32)
 
 
 def _wraps() -> list[np.ndarray]:

@@ -18,7 +18,7 @@ Group = Sequence["Sample"]  # the windows of one recording
 Sides = Mapping[str, str]  # of each sample id
 
 
-def placed(samples: Group, sides: Sides, remembered: Sides, val_ratio: float, seed: int) -> dict[str, str]:
+def assign_sides(samples: Group, sides: Sides, remembered: Sides, val_ratio: float, seed: int) -> dict[str, str]:
     """A side for each sample that has none in `sides`. `remembered`: where samples stood before they were removed.
 
     Raises InputError where a sample asks for a side that its recording does not stand on.
@@ -56,7 +56,7 @@ def _shuffled(keys: set[str], seed: int) -> list[str]:
 def _chosen(new: Mapping[str, int], known: Sequence[str], val_ratio: float, *, both_sides: bool) -> set[str]:
     """Which of the new recordings validate: taken in order while that brings the share nearer to `val_ratio`.
 
-    new: samples of each; known: the sides of the samples placed before. With `both_sides`, neither is left empty
+    new: samples of each; known: the sides of the samples assign_sides before. With `both_sides`, neither is left empty
     while there is a recording to give.
     """
     target = val_ratio * (sum(new.values()) + len(known))

@@ -28,7 +28,7 @@ from engine.store.reader import checked_name
 from .images import SHAPE, image_hash, write_image
 from .objects import Physical, objects_of
 from .sample import SIDES, Box, Sample, Side, checked_boxes, content_id, is_number
-from .splits import Split, current_split, without
+from .splits import Split, current_split, drop_samples
 from .windows import OTHER, image_of, source_of, windows
 
 __all__ = ["Box", "Sample", "SampleStore"]
@@ -167,7 +167,7 @@ class SampleStore:
                 sync_folder(path.parent)
             except OSError as error:
                 raise StoreError(f"{path}: cannot be removed ({error.strerror or error}); check rights") from error
-            without(self.splits_folder(signal), {sample_id})
+            drop_samples(self.splits_folder(signal), {sample_id})
             self._rebuild(signal, self._known(signal))
 
     def signals(self) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from engine.recordings.recording import Recording
 from engine.spectrogram import levels, to_image
 
 OTHER: Final = "other"  # an object that training and evaluation look away from
-MIN_SEEN: Final = 0.25  # of an object, or of the window where the object is larger: less is labelled `other`
-MIN_SIDE_PX: Final = 0.02  # shorter and narrower boxes are widened to this, so that rounding leaves something
+MIN_OBJECT_SHARE: Final = 0.25  # of an object, or of the window where the object is larger: less is labelled `other`
+MIN_LABEL_SIDE_PX: Final = 0.02  # shorter and narrower boxes are widened to this, so that rounding leaves something
 FINGERPRINT_BLOCKS: Final = 16
 FINGERPRINT_ROWS: Final = 1 << 14
 
@@ -39,9 +39,11 @@ def windows(recording: Recording, contract: Contract, objects: Sequence[Annotati
     for index in range(recording.n_captures(contract)):
         start_s = min(index * step, last_s)
         whole = to_pixels(physical.reshape(-1, 4) - [start_s, start_s, 0, 0], contract)
-        boxes, seen = _clipped(whole)
-        labels = [(o.label or OTHER) if share >= MIN_SEEN else OTHER for o, share in zip(objects, seen, strict=True)]
-        there = np.flatnonzero(seen > 0)
+        boxes, shares = _clipped(whole)
+        labels = [
+            (o.label or OTHER) if share >= MIN_OBJECT_SHARE else OTHER for o, share in zip(objects, shares, strict=True)
+        ]
+        there = np.flatnonzero(shares > 0)
         yield Window(index, start_s, boxes[there], tuple(labels[place] for place in there))
 
 
@@ -70,9 +72,9 @@ def source_of(recording: Recording) -> str:
 
 def _clipped(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Boxes float64[N, 4] cut to the image, and how much of each is seen: float64[N]; 0 where nothing is."""
-    lacking = np.clip(MIN_SIDE_PX - (whole[:, 2:] - whole[:, :2]), 0, None) / 2
+    lacking = np.clip(MIN_LABEL_SIDE_PX - (whole[:, 2:] - whole[:, :2]), 0, None) / 2
     whole = whole + np.concatenate([-lacking, lacking], axis=1)
     boxes = whole.clip(0, IMAGE_SIZE)
     sides = boxes[:, 2:] - boxes[:, :2]
     seen = np.prod(sides, axis=1) / np.prod(np.minimum(whole[:, 2:] - whole[:, :2], IMAGE_SIZE), axis=1)
-    return boxes, np.where((sides >= MIN_SIDE_PX / 2).all(axis=1), seen, 0.0)
+    return boxes, np.where((sides >= MIN_LABEL_SIDE_PX / 2).all(axis=1), seen, 0.0)
