@@ -33,7 +33,7 @@ ARCHITECTURE = "torchvision FasterRCNN, resnet_fpn_backbone resnet18, FrozenBatc
 
 @dataclass(frozen=True)
 class Extracted:
-    """What an extraction put into the store."""
+    """Result of an extraction: versions and sizes of backbone and head in the store, and the comparison."""
 
     signal: str
     backbone_version: int
@@ -180,7 +180,7 @@ def _detect(model: FasterRCNN, image: np.ndarray) -> Found:
 
 def _productive_inputs(model: FasterRCNN) -> Iterator[tuple[np.ndarray, Found]]:
     """Seeded images on which the model finds something, with what it finds: noise with bright rectangles of
-    all sizes, as signals stand in a spectrogram."""
+    all sizes, as signals in a spectrogram."""
     for seed in range(MAX_TRIES):
         image = rectangles(seed)
         found = _detect(model, image)

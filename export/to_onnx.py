@@ -65,12 +65,12 @@ def fuse_graph(fuse: Fuse, size: Size) -> bytes:
 
 
 def shared_graph(shared: SharedLayers) -> bytes:
-    """regions, image, fused -> proposals, vectors: what all compact heads share."""
+    """regions, image, fused -> proposals, vectors: the shared layers of compact heads."""
     return _plain_graph(shared, {**REGIONS, **IMAGE, **fused_shape(shared.input_size)}, DESCRIBED)
 
 
 def grid_graph(shared: SharedLayers) -> bytes:
-    """The same without RoIAlign, for TensorRT; see `network.pooling`."""
+    """Shared layers without RoIAlign, for TensorRT; see `network.pooling`."""
     twin = SharedLayers(shared.input_size, grid_align)
     twin.load_state_dict(shared.state_dict())
     return shared_graph(twin)

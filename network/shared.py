@@ -1,8 +1,8 @@
-"""What all compact heads share: every region of a capture refined and described, once for all of them.
+"""Shared layers of compact heads: RoI features of every region, embedded and refined once for all heads.
 
 Regions come from the image (`engine.regions`); here each is pooled from one map, fused of p2 and p4 (`Fuse`), and from
-the image itself, and two wide layers turn that into a refined box and a vector (`SharedLayers`). Trained with the
-backbone, frozen and released with it. Where only compact heads run, nothing else of the FPN is needed: `Trunk`.
+the image itself, and two wide layers turn these features into a refined box and a vector (`SharedLayers`). Trained with
+the backbone, frozen and released with it. Where only compact heads run, nothing else of the FPN is needed: `Trunk`.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ DELTA_SCALE: Final = (10.0, 10.0, 5.0, 5.0)  # of the refinement, as R-CNN has i
 MAX_LOG: Final = 3.0  # of a side's scaling
 MIN_SIDE_PX: Final = 0.25
 GEOMETRY: Final = 14  # values that describe a box's size
-ROI_FEATURES: Final = FUSED * POOL * POOL + GEOMETRY + FINE  # values that the shared layers see of a box
+ROI_FEATURES: Final = FUSED * POOL * POOL + GEOMETRY + FINE  # features of a box, input of the shared layers
 
 Align = Callable[..., torch.Tensor]  # features, rois, shape, scale, sampling; see `pooling`
 
@@ -54,10 +54,10 @@ def fuse_maps(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
 
 
 class Trunk(nn.Module):
-    """forward(image) -> what `Fuse` makes of the backbone's maps, with half the arithmetic.
+    """forward(image) -> the fused map of backbone and `Fuse`, with half the arithmetic.
 
-    Between p2's last convolution, 3 x 3 and 256 channels wide, and the fused map stands only a 1 x 1 one down to FUSED.
-    The two are one 3 x 3 convolution, so p2 need not be computed; likewise p4; p3, p5 and p6 are not asked for. Equal
+    Between p2's last convolution, 3 x 3 and 256 channels wide, and the fused map is only a 1 x 1 one down to FUSED.
+    The two are one 3 x 3 convolution, so p2 need not be computed; likewise p4; p3, p5 and p6 are not used. Equal
     up to rounding, borders included: the second convolution comes after the padding.
     """
 
@@ -79,7 +79,7 @@ class Trunk(nn.Module):
 
 
 def fold_conv1x1(first: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
-    """One convolution that does what `first` and then the 1 x 1 convolution `then` do."""
+    """Folds the 1 x 1 convolution `then` into `first`: one convolution equal to both. ValueError without biases."""
     if first.bias is None or then.bias is None or isinstance(first.padding, str):
         raise ValueError("a convolution without a bias, or with padding by name; both need a bias and padding in cells")
     mix = then.weight[:, :, 0, 0].double()
@@ -125,7 +125,7 @@ class SharedLayers(nn.Module):
         return self.embed_regions(self.roi_features(fused, grey, boxes), torch.cat(boxes))
 
     def roi_features(self, fused: torch.Tensor, grey: torch.Tensor, boxes: list[torch.Tensor]) -> torch.Tensor:
-        """What is there to be seen of each box, without a trained value: float32[N, ROI_FEATURES]."""
+        """RoI features float32[N, ROI_FEATURES] of all images' boxes: pooled map, size, image. No trained weights."""
         flat = torch.cat(boxes)
         sides = flat[:, 2:] - flat[:, :2]
         margin = sides * CONTEXT + CONTEXT_PX
@@ -138,7 +138,7 @@ class SharedLayers(nn.Module):
     def embed_regions(
         self, features: torch.Tensor, boxes: torch.Tensor, dropout: float = 0.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors and refined boxes of float32[N, ROI_FEATURES]. dropout: of both layers' inputs, in training."""
+        """Vectors and refined boxes from RoI features float32[N, ROI_FEATURES]. dropout: of both layers' inputs."""
         hidden = functional.relu(self.wide(functional.dropout(features, dropout, dropout > 0)))
         embedded = functional.relu(self.embed(functional.dropout(hidden, dropout, dropout > 0)))
         vectors = torch.cat([hidden, embedded], dim=1)
@@ -146,8 +146,8 @@ class SharedLayers(nn.Module):
 
 
 def fine_features(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align) -> torch.Tensor:
-    """float32[N, FINE] of image pixels that feature maps no longer tell apart: how a region's level runs over frequency
-    and over time, and how rough it is in each cell, after the region's mean level."""
+    """Full-resolution features float32[N, FINE]: profiles of a region's level over frequency and time, relative to its
+    mean, and the standard deviation within each cell, which the feature maps no longer resolve."""
     values = []
     for shape in FINE_POOLS:
         mean, square = align(torch.cat([grey, grey * grey], dim=1), rois, shape, 1.0, SAMPLING).unbind(1)
@@ -159,8 +159,8 @@ def fine_features(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_a
 
 
 def geometry(sides: torch.Tensor) -> torch.Tensor:
-    """float32[N, GEOMETRY] of widths and heights in network pixels: their logarithms, plain and as three waves, so
-    that a linear layer can tell one bandwidth from the next."""
+    """float32[N, GEOMETRY] of widths and heights in network pixels: logarithms and their Fourier features
+    (Tancik et al. 2020), so that a linear layer can distinguish bandwidths."""
     logs = torch.log2(sides.clamp(min=MIN_SIDE_PX)) - 5
     waves = [f(logs * turns) for turns in (0.75, 1.5, 3.0) for f in (torch.sin, torch.cos)]
     return torch.cat([logs / 4, *waves], dim=1)

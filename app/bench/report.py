@@ -1,4 +1,4 @@
-"""What `g20 bench` reports: runs, the machine they were made on, what to doubt, and how they compare with earlier."""
+"""Benchmark report of `g20 bench`: runs, machine, reliability of the timings, and comparison with an earlier report."""
 
 import json
 import os
@@ -45,8 +45,8 @@ class BenchReport:
     machine: dict[str, Any]
     models: dict[str, Any]
     choices: list[dict[str, Any]]  # runtimes timed for `auto`, where that was asked for; `chosen` if trusted
-    labels: list[str]  # why not to trust the figures
-    wrong: bool  # an engine did not find what the plain way finds
+    labels: list[str]  # reasons not to trust the timings
+    wrong: bool  # an engine's detections differ from the reference run's
 
     @classmethod
     def measure(
@@ -77,8 +77,10 @@ class BenchReport:
         for count in counts:
             tell(f"{count} heads")
             heads = with_heads(snapshot, count)
-            with opened(heads, Loader(release, "onnxruntime", 1, FLOAT32, open_device("recording"))) as plain:
-                golden = {n: plain.detect(iq, sample_rate_hz=release.contract.sample_rate_hz) for n, iq in iqs.items()}
+            with opened(heads, Loader(release, "onnxruntime", 1, FLOAT32, open_device("recording"))) as reference:
+                golden = {
+                    n: reference.detect(iq, sample_rate_hz=release.contract.sample_rate_hz) for n, iq in iqs.items()
+                }
             with opened(heads, loader) as engine:
                 run = timed(engine, golden, iqs, frames, tick)
             runs.append(figures(run, release.contract))
@@ -98,7 +100,7 @@ class BenchReport:
         )
 
     def lines(self) -> Iterator[str]:
-        """The verdict, memory, and what to doubt, in words."""
+        """Verdict, memory and reservations, in words."""
         rate = f"{self.models['contract']['sample_rate_hz'] / 1e6:g} MS/s"
         for run in self.runs:
             kept = "yes" if run["real_time"] >= 1 else "no"
@@ -193,7 +195,7 @@ def _fastest(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _busy() -> Iterator[str]:
-    """Others at work on this machine, as far as it can be told."""
+    """Warning about other load on this machine, by its load average."""
     waiting = os.getloadavg()[0]
     if waiting > 0.7 * (os.cpu_count() or 1):
         yield f"the load average was {waiting:.1f} before the first frame"

@@ -87,7 +87,7 @@ def detect(
                 complain(error)
                 failed = True
             else:
-                _finish(run, engine, sigmf=sigmf, match=match, plot=plot, beside=as_json or as_csv or sigmf)
+                _finish(run, engine, sigmf=sigmf, match=match, plot=plot, machine_readable=as_json or as_csv or sigmf)
             if stop.is_set():
                 raise typer.Exit(INTERRUPTED)
     if failed:
@@ -174,13 +174,13 @@ class _Run:
         )
 
 
-def _finish(run: _Run, engine: Engine, *, sigmf: bool, match: bool, plot: Path | None, beside: bool) -> None:
-    """Writes what needs all detections; the comparison goes `beside` the data, to standard error, or after them."""
+def _finish(run: _Run, engine: Engine, *, sigmf: bool, match: bool, plot: Path | None, machine_readable: bool) -> None:
+    """Writes what needs all detections; the comparison goes to standard error if the data are machine-readable."""
     found = sorted(run.found, key=lambda d: (d.start_s, d.low_hz, d.signal))
     if sigmf:
         typer.echo(json.dumps(as_sigmf(found, run.recording), indent=2))
     if match:
-        console = progress_console if beside else data_console
+        console = progress_console if machine_readable else data_console
         console.print(matched_table(run.recording, found, engine.snapshot.versions))
     if plot is not None:
         _plot(plot, engine, run.recording, found)

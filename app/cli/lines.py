@@ -1,4 +1,4 @@
-"""How detections are printed while they are found: JSON lines, CSV, or a table of fixed widths."""
+"""Printing of detections as they are found: JSON lines, CSV, or a table of fixed widths."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -102,7 +102,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 @app.command()
 def devices() -> None:
-    """What detection can run on here, and why not on a GPU where it cannot."""
+    """List the devices and runtimes for detection, and the reason where a GPU cannot be used."""
     from engine.devices.cuda import missing
     from engine.sessions.open import CPU, GPU, installed
 

@@ -1,4 +1,4 @@
-"""Where text goes: data to standard output, everything else to standard error."""
+"""Console output: data to standard output, messages and progress to standard error."""
 
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic

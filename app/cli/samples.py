@@ -185,7 +185,9 @@ def _added(path: Path, samples: "list[Sample]", contract: "Contract") -> None:
     own = sum(len(sample.own_boxes) for sample in samples)
     others = sum(len(sample.boxes) for sample in samples) - own
     windows = f"{len(samples)} windows of {contract.capture_s * 1e3:g} ms"
-    typer.echo(f"{path.name}: {windows}, boxes: {own} of the signal, {others} beside it")
+    typer.echo(
+        f"{path.name}: {windows}, boxes: {own} of the signal, {others} of other labelled signals in these windows"
+    )
 
 
 def _box(text: str, signal: str) -> tuple[float, float, float, float, str]:

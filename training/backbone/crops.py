@@ -1,6 +1,6 @@
-"""Training batches: crops of rendered scenes at the scale that the network sees, all of one shape in a batch.
+"""Training batches: crops of rendered scenes at the network's scale, all of one shape in a batch.
 
-A whole input costs two seconds a step on two cores, so most steps see parts: tall strips for wide short bursts,
+A whole input costs two seconds a step on two cores, so most steps use crops: tall strips for wide short bursts,
 flat strips for narrow long ones, squares, and now and then the whole for context.
 """
 
@@ -76,7 +76,7 @@ class SceneImages:
 
 
 def _item(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One scene at the network's scale: image, truths, their numbers, and regions (kept beside the scene)."""
+    """One scene at the network's scale: image, truths, their numbers, and regions (cached next to the scene)."""
     with np.load(path, allow_pickle=False) as stored:
         labels, boxes, image = stored["labels"], stored["boxes"], stored["image"]
     kept = path.with_suffix(".regions.npy")

@@ -1,9 +1,9 @@
-"""A finished backbone run as a release in a store.
+"""Publishing of a finished backbone run as a release in a store.
 
     python -m training.backbone.release RUN MODELS --scenes SCENES --contract wideband
 
-Weights are rounded to 16 bits first, so that what is certified is what is stored; graphs are written and held against
-torch on rendered scenes; and the bank is filled: vectors of what the backbone's training scenes hold, by label.
+Weights are rounded to 16 bits first, so that what is certified is what is stored; graphs are exported and
+compared with torch on rendered scenes; and the negative feature bank is filled: vectors of training scenes, by label.
 """
 
 import argparse
@@ -47,8 +47,8 @@ CALIBRATED: Final = 24  # scenes of each contract, for the trunk in 8 bits
 BANK_SCENES: Final = 160
 BANK_EACH: Final = 60  # vectors of a label
 BANK_BACKGROUND: Final = 1200
-BANK_IOU: Final = 0.6  # from here on a proposal is its truth's
-BACKGROUND_IOU: Final = 0.15  # and up to here it is nothing
+BANK_IOU: Final = 0.6  # a proposal of at least this IoU has its truth's label
+BACKGROUND_IOU: Final = 0.15  # and of at most this, it is background
 
 
 def parts(run: Path) -> tuple[Tensors, Fuse, SharedLayers]:
@@ -137,7 +137,7 @@ def _certificate_and_bank(
 
 
 def _rows(found: dict[str, np.ndarray], boxes: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Vectors of one scene by label; those of nothing under BACKGROUND."""
+    """Vectors of one scene by label, those without a signal under BACKGROUND."""
     vectors = found["vectors"].astype(np.float16)
     if not len(boxes):
         yield BACKGROUND, vectors[:8]

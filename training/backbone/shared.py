@@ -1,9 +1,9 @@
-"""Training the layers that compact heads share, on a release whose backbone stays as it is.
+"""Training of the shared layers of compact heads, on a release with a frozen backbone.
 
     python -m training.backbone.shared SCENES RUN --release models/backbone/v1 --epochs 12
 
-What these layers see of a scene's regions does not change while they learn: it is computed once for each scene and kept
-in RUN (0.6 MB a scene). After that an epoch of 6,000 scenes takes a minute or two, where the whole backbone would take
+RoI features, the input of these layers, do not change in training: they are computed once for each scene and cached in
+RUN (0.6 MB a scene). After that an epoch of 6,000 scenes takes a minute or two, where the whole backbone would take
 hours. RUN/last.pt is written after each epoch, and a run that is started again goes on from it;
 `training.backbone.release` takes it as it takes one of `training.backbone.train`.
 """
@@ -56,8 +56,8 @@ class SharedLayerSettings:
 
 @dataclass(frozen=True)
 class RoiDataset:
-    """Regions of many scenes: what is seen of them, float16[N, LOOK]; which type they hold; boxes float32[N, 4] in
-    network pixels, and the truths they overlap most, by how much."""
+    """RoI features float16[N, ROI_FEATURES] of the regions of many scenes, class targets int64[N], boxes float32[N, 4]
+    in network pixels, and for each the truth of largest IoU, float32[N, 4] and float32[N]."""
 
     features: torch.Tensor
     types: torch.Tensor
@@ -70,7 +70,7 @@ class RoiDataset:
 
 
 def cache_roi_features(scene: Path, out: Path, release: Path) -> None:
-    """Keeps what the shared layers see of one training scene, at a level of its own, unless it is there already."""
+    """Caches the RoI features of one training scene, at a random gain and offset, unless they are there already."""
     target = out / f"{scene.parent.parent.name}-{scene.stem}.npz"
     if target.exists():
         return
@@ -107,7 +107,7 @@ def cache_roi_features(scene: Path, out: Path, release: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _trunk(release: Path) -> Session:
-    """One a process, for as long as it lives."""
+    """Trunk session, one per process."""
     return open_session((release / "trunk.onnx").read_bytes(), threads=1)
 
 

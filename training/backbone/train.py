@@ -1,4 +1,4 @@
-"""Training a backbone and the layers that compact heads share, many signal types of both contracts at once.
+"""Training of a backbone and the shared layers of compact heads, on many signal types of both contracts at once.
 
     python -m training.backbone.train SCENES RUN --steps 900 [--start models/backbone/v1]
 
@@ -128,8 +128,8 @@ def train(scenes: Path, run: Path, settings: BackboneSettings, start: Path | Non
 
 
 def begin(model: ManyTypes, release: Path) -> None:
-    """Takes over the weights of a release's backbone and shared layers. Its first stage is not trained further: edges
-    and textures are there already, and a fifth of the backward pass is saved."""
+    """Initialises the model with a release's backbone and shared layers. Stem and first stage are frozen: their
+    features are generic, and a fifth of the backward pass is saved."""
     tensors = backbone_tensors((release / "backbone.onnx").read_bytes())
     model.backbone.load_state_dict({k.removeprefix(BACKBONE_PREFIX): v for k, v in tensors.items()}, strict=False)
     for part in (model.backbone.body.conv1, model.backbone.body.bn1, model.backbone.body.layer1):

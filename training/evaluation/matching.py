@@ -1,10 +1,10 @@
-"""Boxes found held to boxes there, one signal at a time.
+"""Matching of predictions to ground truth by IoU, one signal at a time: true and false positives, average precision.
 
-Each truth is matched once, best score first, at IoU 0.5. Precision, recall and F1 count detections of score
-0.5 and more, average precision all of them; faster-coco-eval computes it, by the rules of COCO.
+Each truth is matched at most once, best score first, at IoU 0.5. Precision, recall and F1 count predictions of score
+0.5 and more; average precision uses all of them and is computed by faster-coco-eval, by the rules of COCO.
 
-A detection of which half or more lies in an ignored box and that matches no truth is neither right nor wrong
-(what COCO calls a crowd).
+An unmatched prediction of which half or more lies in an ignored box is neither a true nor a false positive
+(a crowd region in COCO).
 """
 
 import math
@@ -20,17 +20,17 @@ from .report import Scores
 
 MIN_IOU: Final = 0.5
 MIN_SCORE: Final = 0.5  # for precision, recall and F1; average precision sees all scores
-GRID: Final = 1024  # rows and columns of the plane, for the share of it that is wrongly lit
+GRID: Final = 1024  # rows and columns of the plane, for the false positive area
 NO_BOXES: Final = np.zeros((0, 4))
 
 
 class ImageResult(NamedTuple):
-    """One image (or recording) of one signal: corner boxes in any one unit, and scores."""
+    """Truths and predictions of one signal in one image (or recording): corner boxes in any one unit, and scores."""
 
     truth: np.ndarray  # float[T, 4]
     predictions: np.ndarray  # float[P, 4]
     scores: np.ndarray  # float[P]
-    ignored: np.ndarray = NO_BOXES  # float[I, 4]: detections there are neither right nor wrong
+    ignored: np.ndarray = NO_BOXES  # float[I, 4]: predictions there count as neither
 
 
 class AveragePrecision(NamedTuple):
@@ -79,16 +79,16 @@ def average_precision(images: Iterable[ImageResult]) -> AveragePrecision:
 
 
 def _confident(image: ImageResult) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Boxes float[K, 4] at the operating point, and pairs of truth and box that match."""
+    """Boxes float[K, 4] at the operating point, and matched pairs of truth and box."""
     confident = image.scores >= MIN_SCORE
     boxes = image.predictions[confident]
     return boxes, match(image.truth, boxes, image.scores[confident], MIN_IOU)
 
 
 def count(image: ImageResult, asked: np.ndarray | None = None) -> tuple[int, int, int]:
-    """Truths, detections that count, and those of them that are right.
+    """Numbers of truths, predictions and true positives at the operating point.
 
-    `asked` (bool[T], None: all) are the truths to count; what is found on another is neither right nor wrong.
+    `asked` (bool[T], None: all) selects the truths to count; predictions on the others are ignored.
     """
     asked = np.ones(len(image.truth), bool) if asked is None else asked
     boxes, pairs = _confident(image)
@@ -99,14 +99,14 @@ def count(image: ImageResult, asked: np.ndarray | None = None) -> tuple[int, int
 
 
 def true_positives(image: ImageResult) -> np.ndarray:
-    """bool[T]: which truths are found at the operating point."""
+    """bool[T]: truths detected at the operating point."""
     hit = np.zeros(len(image.truth), bool)
     hit[[index for index, _ in _confident(image)[1]]] = True
     return hit
 
 
 def _share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """float64[N]: the largest share of each box that lies in any one region."""
+    """float64[N]: largest share of each box's area inside any one region."""
     low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2).max(axis=1, initial=0.0)
@@ -116,7 +116,7 @@ def _share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def false_positive_area(image: ImageResult) -> float:
-    """Share of the plane under confident detections and outside every truth, regions without a verdict included."""
+    """Share of the plane under confident predictions and outside every truth and ignored region."""
     boxes = image.predictions[image.scores >= MIN_SCORE]
     if not len(boxes):
         return 0.0

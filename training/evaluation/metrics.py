@@ -1,7 +1,7 @@
-"""How good detections are: precision, recall, F1 and average precision, where they fail, and what they light up.
+"""Detection metrics: precision, recall, F1, average precision, recall by SNR and bandwidth, and confusion of heads.
 
-What counts as right is told in `judging`. What is labelled `other` is a foreign signal that nobody looked at
-closely: a detection there is neither right nor wrong.
+Truths and detections are matched as in `matching`. The label `other` marks a foreign signal of unknown type:
+detections on it are ignored, neither true nor false positives.
 """
 
 import math
@@ -47,7 +47,7 @@ __all__ = [
 
 Plane = tuple[float, float, float, float]  # start_s, stop_s, low_hz, high_hz
 
-STRONG_DB: Final = 10.0  # signal-to-noise ratio from which quality is told apart from that of all
+STRONG_DB: Final = 10.0  # signal-to-noise ratio from which truths are also scored separately
 IGNORED: Final = "other"
 NOISE: Final = "noise"  # labels a stretch of recording in which there is nothing
 SNR_CLASSES: Final = {
@@ -66,13 +66,13 @@ BANDWIDTH_CLASSES: Final = {  # share of the band: from, up to
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One capture: what is in it and what was found, at any score, in the same seconds and hertz."""
+    """Truths of one capture and its detections at any score, in the same seconds and hertz."""
 
     sample_id: str
     contract: Contract
     truths: Sequence[Annotation]
     detections: Sequence[Detection]
-    plane: Plane | None = None  # all that was looked at; None: one capture of the contract
+    plane: Plane | None = None  # area covered by detection; None: one capture of the contract
 
 
 def per_image(images: Iterable[Evaluated], signal: str) -> np.ndarray:
@@ -82,7 +82,7 @@ def per_image(images: Iterable[Evaluated], signal: str) -> np.ndarray:
 
 
 def evaluate(images: Iterable[Evaluated], signals: Iterable[str] | None = None) -> EvaluationReport:
-    """How well `signals` are found; None: all that are labelled or detected.
+    """Metrics of `signals`; None: of all that are labelled or detected.
 
     Raises UnavailableError without faster-coco-eval.
     """
@@ -110,9 +110,9 @@ def evaluate(images: Iterable[Evaluated], signals: Iterable[str] | None = None) 
 
 
 def arbitration_cost(images: Iterable[Evaluated], signals: Iterable[str] | None = None) -> dict[str, Any]:
-    """What keeping one head a burst (`engine.arbitration`) does to each signal, and how long it takes a capture.
+    """Metrics with and without arbitration between heads (`engine.arbitration`), and its milliseconds per capture.
 
-    Takes and raises what `evaluate` does.
+    Arguments and errors are those of `evaluate`.
     """
     images = list(images)
     began_s = time.perf_counter()
@@ -136,7 +136,7 @@ def arbitration_cost(images: Iterable[Evaluated], signals: Iterable[str] | None 
 
 
 class _Plane:
-    """One capture with all boxes as corners on a plane of GRID x GRID."""
+    """One capture with all boxes in corner form on a plane of GRID x GRID."""
 
     def __init__(self, image: Evaluated) -> None:
         whole = to_physical(np.array([[0, 0, 1, 1]]) * image.contract.image_size, image.contract)
@@ -165,7 +165,7 @@ class _Plane:
         )
 
     def predicts(self, signals: Sequence[str]) -> np.ndarray:
-        """bool[T, S]: which of `signals` have a confident detection on which truth."""
+        """bool[T, S]: truths that each of `signals` detects at the operating point."""
         on = (iou(self.truth, self.predictions) >= MIN_IOU) & (self.scores >= MIN_SCORE)
         return np.stack([on[:, self.signals == name].any(axis=1) for name in signals], axis=1) if signals else on[:, :0]
 

@@ -1,4 +1,4 @@
-"""What an evaluation found, as figures, as JSON and as tables."""
+"""Evaluation results: precision, recall, F1 and average precision as figures, JSON and tables."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts and shares over many images. Shares of nothing are NaN: no truth, no recall."""
+    """Precision, recall and F1 from counts over many images. NaN where the denominator is 0."""
 
     truths: int
     predictions: int
@@ -34,16 +34,16 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class SignalReport:
-    """How well one signal is found. Shares of nothing are NaN."""
+    """Detection metrics of one signal. NaN where there is nothing to divide by."""
 
     per_image: np.ndarray  # int64[n, 3]: truths, predictions, true positives, in the order of the images
     strong: Scores  # of truths known to lie 10 dB and more above the noise
     ap50: float  # average precision at IoU 0.5
     ap: float  # mean over IoU 0.50, 0.55 ... 0.95
-    by_snr: Mapping[str, tuple[int, int]]  # class: truths, and how many of them were found
+    by_snr: Mapping[str, tuple[int, int]]  # class: truths, true positives
     by_bandwidth: Mapping[str, tuple[int, int]]
-    false_alarms: float  # a capture that holds no truth at all
-    false_positive_area: float  # share of the plane under detections and outside every truth
+    false_alarms: float  # false positives per capture without any truth
+    false_positive_area: float  # share of the image area under detections and outside every truth
 
     @property
     def scores(self) -> Scores:
@@ -72,14 +72,14 @@ class SignalReport:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationReport:
-    """How well each signal is found, and which heads answer to which bursts."""
+    """Detection metrics of every signal, and the confusion between heads and labels."""
 
     sample_ids: tuple[str, ...]
-    noise_captures: int  # of them, those that hold no truth
+    noise_captures: int  # of them, those without any truth
     signals: Mapping[str, SignalReport]
-    bursts: Mapping[str, int]  # label of a truth: how many there are
-    confusion: Mapping[str, Mapping[str, int]]  # label of a truth: head: how many of them it fires on
-    multi_claimed: int  # truths that more than one head fires on
+    bursts: Mapping[str, int]  # number of truths by label
+    confusion: Mapping[str, Mapping[str, int]]  # label of the truth -> head -> number of truths that it detects
+    multi_claimed: int  # truths detected by more than one head
 
     def as_json(self) -> dict[str, Any]:
         """Numbers, None where there is nothing to take a share of; never NaN."""

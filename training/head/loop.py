@@ -1,4 +1,4 @@
-"""Training one compact head on what the frozen backbone says of its samples.
+"""Training loop of one compact head on the frozen backbone's features of its samples.
 
 `train_head` is an iterator of events: the command line, a server and tests consume the same one. Features come
 first, computed once per view (`features.py`); after that a step takes milliseconds. A state is kept after every epoch,
@@ -26,7 +26,7 @@ MOST_VIEWS: Final = 16  # of one sample
 
 @dataclass(frozen=True)
 class Preset:
-    """How long a head is trained. `views`: of all samples together; few samples are looked at in more ways."""
+    """Training schedule. `views`: augmented views of all samples together, so that few samples get more views each."""
 
     epochs: int
     patience: int
@@ -45,7 +45,7 @@ PRESETS: Final = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """Features of so many views are there."""
+    """Progress: features of `done` views are computed."""
 
     done: int
     total: int
@@ -100,9 +100,9 @@ def train_head(
 ) -> Iterator[Event]:
     """Events up to `Trained`, or to `Cancelled` once `cancelled()` is true (asked before every view and step).
 
-    `bank`: vectors of what the signal is not. `state`: a file that keeps what was reached; a run with the same
-    samples, preset, bank and backbone goes on from it, also when it was done; the caller removes it once
-    the head is published. Raises InputError without samples on either side, DivergedError on a loss that is no number.
+    `bank`: negative feature bank, vectors of other signals and background. `state`: a checkpoint file; a run with the
+    same samples, preset, bank and backbone goes on from it, also when it was done; the caller removes it once the head
+    is published. Raises InputError without samples on either side, DivergedError on a loss that is no number.
     """
     started = time.monotonic()
     if not train or not validation:
@@ -148,7 +148,7 @@ def train_head(
 
 
 def views_each(preset: Preset, samples: int) -> int:
-    """Views of each sample, the plain one included."""
+    """Number of views of each sample, the unchanged one included."""
     return max(1, min(MOST_VIEWS, preset.views // samples))
 
 
@@ -163,9 +163,9 @@ def example(sample: Sample, number: int, views: int, describer: Describer) -> Ex
 def _key(
     samples: Sequence[Sample], preset: Preset, seed: int, backbone_hash: str, bank: Mapping[str, np.ndarray]
 ) -> str:
-    """What a kept state belongs to."""
-    named = [*sorted(sample.sample_id for sample in samples), repr(preset), str(seed), backbone_hash, *sorted(bank)]
-    return hashlib.sha256("\n".join(named).encode()).hexdigest()
+    """Key of a checkpoint: SHA-256 of samples, preset, seed, backbone and labels of the bank."""
+    parts = [*sorted(sample.sample_id for sample in samples), repr(preset), str(seed), backbone_hash, *sorted(bank)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _number(share: float) -> float:

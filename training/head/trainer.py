@@ -1,4 +1,4 @@
-"""The inner part of training a compact head: its weights, steps, validation, and the best state so far."""
+"""Optimisation of a compact head: weights, steps, validation, early stopping and checkpoints."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ WEIGHT_DECAY: Final = 1e-2
 CLIP_NORM: Final = 5.0
 WARM_UP_STEPS: Final = 20
 DROPOUT: Final = 0.1  # of a vector's values
-BANK_ROWS: Final = 256  # of other signals and of nothing, in every step
+BANK_ROWS: Final = 256  # of the negative feature bank, in every step
 LEAST_SCORE: Final = 0.05  # of a detection in validation
 LEAST_TRUTHS: Final = 10  # of the validation set, for it alone to set the operating point
 THRESHOLDS: Final = np.linspace(0.25, 0.75, 51)  # that the operating point is chosen from
@@ -43,7 +43,7 @@ class DivergedError(HydraError):
 
 @dataclass(frozen=True)
 class Example:
-    """One view of one sample, described."""
+    """Features and boxes of one view of one sample."""
 
     described: Described
     own: np.ndarray  # float32[M, 4] boxes of the signal, image pixels
@@ -60,7 +60,7 @@ class Best:
 
 
 class HeadTrainer:
-    """A head under training. The vectors are brought to zero mean and unit deviation, which `exported` folds back."""
+    """AdamW training of one head. Vectors are standardised (zero mean, unit deviation); `exported` folds that back."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class HeadTrainer:
         return score([ImageResult(c.own, *pair, c.ignored) for c, pair in zip(checks, found, strict=True)]), loss
 
     def _detect(self, weights: Weights, example: Example) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes float32[F, 4] and scores float32[F], as the engine would thin them out."""
+        """Boxes float32[F, 4] and scores float32[F] after NMS, as in the engine."""
         with torch.no_grad():
             logits, deltas = self._raw(weights, example.described.vectors)
             boxes = moved(torch.from_numpy(example.described.proposals), deltas).numpy()
@@ -165,7 +165,7 @@ class HeadTrainer:
         return {name: weights[name].half().float().numpy() for name in COMPACT}
 
     def _operating_point(self, weights: Weights, checks: Sequence[Example]) -> float:
-        """The score from which detections are best taken: of the thresholds whose F1 is about the best, the middle."""
+        """Operating point: median of the score thresholds whose F1 is within 0.003 of the best."""
         judged = list(checks)
         if sum(len(check.own) for check in checks) < LEAST_TRUTHS:
             judged += self.examples[:64]
@@ -182,7 +182,7 @@ class HeadTrainer:
         return float(np.median(THRESHOLDS[f1 >= np.nanmax(f1) - 0.003]))
 
     def save(self, path: Path | None, key: str) -> None:
-        """Keeps all that `resume` needs, in one step."""
+        """Writes a checkpoint for `resume`, in one step."""
         if path is None:
             return
         state: dict[str, Any] = {
@@ -200,7 +200,7 @@ class HeadTrainer:
             log.warning("%s: the training state cannot be kept; a killed training begins again", path, exc_info=True)
 
     def resume(self, path: Path | None, key: str) -> None:
-        """Goes on from a kept state of the same training, if there is one."""
+        """Restores the checkpoint of the same training, if there is one."""
         if path is None or not path.exists():
             return
         try:

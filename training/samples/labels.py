@@ -1,4 +1,4 @@
-"""Labels out and in: COCO, as annotation tools read and write it, and SigMF annotations.
+"""Import and export of labels: COCO, as annotation tools read and write it, and SigMF annotations.
 
 COCO is four tables in a JSON; they are read and written here, for the library that would do it brings a video
 decoder and OpenCV along and rounds boxes to float32. What COCO has no word for (recording, time, front end) stands
@@ -161,7 +161,7 @@ def sigmf_write(samples: Iterable[Sample], folder: str | Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the images of one COCO file go, and what is there already."""
+    """Import of one COCO file: target store, contract, and the samples already there."""
 
     store: SampleStore
     signal: str

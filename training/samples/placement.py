@@ -1,4 +1,4 @@
-"""Where new samples go: to training or to validation. Pure functions of the samples and of what stands already."""
+"""Assignment of new samples to training or validation: pure functions of the samples and of earlier assignments."""
 
 import hashlib
 from collections import defaultdict
@@ -19,9 +19,9 @@ Sides = Mapping[str, str]  # of each sample id
 
 
 def assign_sides(samples: Group, sides: Sides, remembered: Sides, val_ratio: float, seed: int) -> dict[str, str]:
-    """A side for each sample that has none in `sides`. `remembered`: where samples stood before they were removed.
+    """A side for each sample that has none in `sides`. `remembered`: sides of samples before they were removed.
 
-    Raises InputError where a sample asks for a side that its recording does not stand on.
+    Raises InputError where a sample asks for another side than its recording's.
     """
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -54,9 +54,9 @@ def _shuffled(keys: set[str], seed: int) -> list[str]:
 
 
 def _chosen(new: Mapping[str, int], known: Sequence[str], val_ratio: float, *, both_sides: bool) -> set[str]:
-    """Which of the new recordings validate: taken in order while that brings the share nearer to `val_ratio`.
+    """New recordings for validation: taken in order while that brings the share nearer to `val_ratio`.
 
-    new: samples of each; known: the sides of the samples assign_sides before. With `both_sides`, neither is left empty
+    new: samples of each; known: the sides of samples assigned earlier. With `both_sides`, neither is left empty
     while there is a recording to give.
     """
     target = val_ratio * (sum(new.values()) + len(known))
@@ -72,7 +72,7 @@ def _chosen(new: Mapping[str, int], known: Sequence[str], val_ratio: float, *, b
 
 
 def _side_of(group: Group, on: set[str], remembered: Sides) -> str | None:
-    """The side a recording stands on already, asks for, or stood on once; None where it is free."""
+    """Side that a recording has, asks for, or had earlier; None where it is free."""
     wishes = {s.side for s in group if s.side is not None}
     if len(on | wishes) == 2:
         side = min(on or {TRAIN})

@@ -48,7 +48,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Sample:
-    """A window of a recording and all that is in it. `side` is what was asked for, not what the split decided."""
+    """A labelled window of a recording. `side` is the side asked for, not the one in the split."""
 
     sample_id: str
     signal: str
@@ -71,7 +71,7 @@ class Sample:
 
     @property
     def source_key(self) -> str:
-        """What tells recordings apart; see `source_key` below."""
+        """Identity of the recording; see `source_key` below."""
         return source_key(self.source_capture)
 
     @property
@@ -162,13 +162,13 @@ def content_id(image_sha256: str, boxes: tuple[Box, ...], contract_hash: str, so
 
 
 def source_key(source_capture: str) -> str:
-    """What tells recordings apart: the fingerprint where there is one, so that a renamed copy is the same."""
+    """Identity of a recording: its fingerprint where there is one, so that a renamed copy is the same."""
     found = re.fullmatch(r"(?s).*#([0-9a-f]{16})", source_capture)
     return found[1] if found else source_capture
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number that a time or a frequency can be."""
+    """True for a number within the range of times and frequencies."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
 
 

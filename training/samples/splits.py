@@ -1,7 +1,7 @@
-"""Which samples train a head and which measure it: `splits/vN.json`, each version an extension of the one before.
+"""Train/validation splits of samples: `splits/vN.json`, each version an extension of the one before.
 
 A sample never changes side, so that a head is measured on what no earlier head was trained on. Windows of one
-recording stand on one side, for they show the same transmitter through the same air. What is new is assign_sides by
+recording are on one side, for they show the same transmitter and channel. New samples are assigned by
 its content and the seed alone, whatever the order it came in.
 """
 
@@ -56,7 +56,7 @@ def current_split(
 
     Raises InputError on fewer than five labelled samples, on labelled samples of one recording only (unless
     `allow_shared_source`: then they are divided in time, and `notes` says so), where a side has no labelled
-    sample, and where a sample asks for a side that its recording does not stand on.
+    sample, and where a sample asks for another side than its recording's.
     """
     if not 0 < val_ratio < 1:
         raise InputError(f"val_ratio is {val_ratio!r}; give a share above 0 and below 1, such as 0.2")
@@ -83,7 +83,7 @@ def last_split(folder: Path) -> Split | None:
 
 
 def drop_samples(folder: Path, removed: set[str]) -> None:
-    """A new version that lacks the removed samples, where the last one has any of them. The others stay."""
+    """Drops removed samples from the split, as a new version where the last one has any of them."""
     last = last_split(folder)
     if last is not None and removed & last.sides.keys():
         sides = {sample_id: side for sample_id, side in last.sides.items() if sample_id not in removed}

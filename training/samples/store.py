@@ -177,7 +177,7 @@ class SampleStore:
         return tuple(sorted(name for name in names if re.fullmatch(r"[a-z0-9_]{1,64}", name)))
 
     def folder(self, signal: str, name: str = "samples") -> Path:
-        """Where a signal's samples lie, or would. Raises StoreError on a bad name or a way out of the store."""
+        """Folder of a signal's samples, existing or not. Raises StoreError on a bad name or a way out of the store."""
         folder = self.path / "signals" / checked_name(signal) / name
         try:
             inside = folder.resolve() == self.path.resolve() / "signals" / signal / name
@@ -213,7 +213,7 @@ class SampleStore:
         return path
 
     def _known(self, signal: str) -> dict[str, dict[str, Any]]:
-        """The signal's samples as they lie on disk; what the last manifest says of one is not read again."""
+        """Manifest entries of the samples on disk; those in the last manifest are not read again."""
         folder = self.folder(signal)
         try:
             known = read_json(folder.with_name("manifest.json"))["samples"]
@@ -245,7 +245,7 @@ def _labelled(samples: dict[str, dict[str, Any]]) -> int:
 
 
 def _about(sample: Sample | None) -> dict[str, Any]:
-    """What the manifest says of a sample; None is one that cannot be read."""
+    """Manifest entry of a sample; None is one that cannot be read."""
     fields = ("source_capture", "time_offset_sec", "created_at", "image_sha256")
     if sample is None:
         return dict.fromkeys((*fields, "own_boxes"))

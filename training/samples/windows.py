@@ -1,4 +1,4 @@
-"""Recordings cut into the windows that the engine sees, each with the boxes of all that is in it."""
+"""Windows of a recording, cut as in detection, each with the boxes of all annotated objects in it."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,10 @@ from engine.recordings.annotation import Annotation
 from engine.recordings.recording import Recording
 from engine.spectrogram import levels, to_image
 
-OTHER: Final = "other"  # an object that training and evaluation look away from
-MIN_OBJECT_SHARE: Final = 0.25  # of an object, or of the window where the object is larger: less is labelled `other`
+OTHER: Final = "other"  # label of objects that training and evaluation ignore
+MIN_OBJECT_SHARE: Final = (
+    0.25  # visible share of an object (or of the window, if smaller), below which it is labelled `other`
+)
 MIN_LABEL_SIDE_PX: Final = 0.02  # shorter and narrower boxes are widened to this, so that rounding leaves something
 FINGERPRINT_BLOCKS: Final = 16
 FINGERPRINT_ROWS: Final = 1 << 14
@@ -22,7 +24,7 @@ FINGERPRINT_ROWS: Final = 1 << 14
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One capture: where it starts, and its boxes, float64[N, 4] image pixels, clipped, with their labels."""
+    """One capture: its start, and labelled boxes float64[N, 4] in image pixels, clipped."""
 
     index: int
     start_s: float
@@ -48,7 +50,7 @@ def windows(recording: Recording, contract: Contract, objects: Sequence[Annotati
 
 
 def image_of(recording: Recording, contract: Contract, index: int) -> np.ndarray | None:
-    """uint8[1024, 1024] of capture `index`; None where the engine would not look: silence, or not finite."""
+    """uint8[1024, 1024] of capture `index`; None where the engine detects nothing: silence, or NaN and infinity."""
     iq = recording.capture(contract, index).iq
     if not np.isfinite(iq.view(np.float32)).all():
         return None
@@ -71,7 +73,7 @@ def source_of(recording: Recording) -> str:
 
 
 def _clipped(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes float64[N, 4] cut to the image, and how much of each is seen: float64[N]; 0 where nothing is."""
+    """Boxes float64[N, 4] clipped to the image, and the visible share of each, float64[N]; 0 outside."""
     lacking = np.clip(MIN_LABEL_SIDE_PX - (whole[:, 2:] - whole[:, :2]), 0, None) / 2
     whole = whole + np.concatenate([-lacking, lacking], axis=1)
     boxes = whole.clip(0, IMAGE_SIZE)

@@ -26,7 +26,7 @@ BAND_MARGIN = 1.04  # pass band of the cut, in widths of the box
 
 @dataclass(frozen=True)
 class Burst:
-    """One signal alone. The band is where 99 % of its power lies, relative to the centre of `iq`."""
+    """One signal alone, with its occupied band (99 % of the power, ITU-R SM.328) relative to the centre of `iq`."""
 
     iq: np.ndarray  # complex64[n], from the burst's first sample to its last
     sample_rate_hz: float

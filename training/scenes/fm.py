@@ -25,8 +25,8 @@ def frequency_modulated(
     sample_rate_hz: float,
     samples: int,
 ) -> np.ndarray:
-    """complex64[samples] of constant amplitude 1. The peak deviation follows from Carson's rule,
-    bandwidth = 2 (deviation + highest audio frequency); 99 % of the power lie in somewhat less."""
+    """complex64[samples] of constant amplitude 1. The peak deviation follows from Carson's rule
+    (Carson 1922), bandwidth = 2 (deviation + highest audio frequency); 99 % of the power lie in somewhat less."""
     low_hz, high_hz = AUDIO_HZ[programme]
     step = int(sample_rate_hz // (AUDIO_OVERSAMPLING * high_hz))
     audio_rate_hz = sample_rate_hz / step

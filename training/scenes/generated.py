@@ -37,7 +37,7 @@ TORCHSIG_MISSING: Final = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the bursts of one label are drawn: log-uniform within a range, or one of the fixed bandwidths.
+    """Parameters of the bursts of one label: bandwidth log-uniform within a range, or one of fixed values.
 
     `bandwidth_hz` is what the generator calls so: the symbol, chip or channel rate for most classes. The
     band written with a burst is always measured on the burst.
@@ -100,8 +100,9 @@ def make_burst(contract_name: str, recipe: Recipe, seed: int) -> Burst:
 
 
 def occupied_band(iq: np.ndarray, sample_rate_hz: float, share: float = OCCUPIED_SHARE) -> tuple[float, float]:
-    """Low and high edge (Hz) of the band that holds `share` of the power of complex64[n], the rest halved
-    above and below. Welch's method with segments of an eighth or less, edges interpolated within a bin."""
+    """Occupied bandwidth of complex64[n]: low and high edge (Hz) of the band with `share` of the power, half of the
+    rest below and half above (99 %: ITU-R SM.328). Welch's method with segments of an eighth or less, edges
+    interpolated within a bin."""
     segment = min(len(iq), 32768, max(256, 1 << (max(len(iq) // 8, 1).bit_length() - 1)))
     _, power = signal.welch(iq, sample_rate_hz, nperseg=segment, detrend=False, return_onesided=False)
     below = np.concatenate([[0.0], np.cumsum(np.fft.fftshift(power).astype(np.float64))])
@@ -124,7 +125,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 def _torchsig(
     rng: np.random.Generator, class_name: str, bandwidth_hz: float, rate_hz: float, samples: int
 ) -> np.ndarray:
-    """complex64[samples] of a TorchSig class. Where its own draw would not do, the choice is made here."""
+    """complex64[samples] of a TorchSig class. Pulse shape, constellation and spreading factor are set here."""
     lookup, modulate = _import_torchsig()
     if class_name in ("qpsk", "16qam"):  # by itself every other burst would have square pulses, 3 times as wide
         rolloff = rng.uniform(0.15, 0.5)

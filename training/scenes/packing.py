@@ -1,9 +1,9 @@
-"""Rendered scenes as samples: how the shipped packs get theirs.
+"""Import of rendered scenes as labelled samples, from which the shipped packs are trained.
 
     python -m training.scenes.packing SCENES DATA --contract wideband --signals wifi_ofdm,lte_tdd \\
         --train 60 --validation 30
 
-Every signal gets scenes that hold it and, half as many, scenes that do not: what it is not is learnt there.
+Every signal gets positive scenes and half as many negative ones, which do not contain it.
 Scenes of the training side become samples for training, those of the validation side, which are made of other
 recordings, samples for validation. Of a signal with a single recording there are no such scenes: then the training
 side's are split, and the validation is not independent. After that it is `g20 train` as for anybody.
@@ -24,7 +24,7 @@ from training.samples.store import SampleStore
 
 log = logging.getLogger(__name__)
 
-Scene = tuple[str, np.ndarray, list[Box]]  # name, image uint8[1024, 1024], all that is labelled
+Scene = tuple[str, np.ndarray, list[Box]]  # name, image uint8[1024, 1024], all labelled boxes
 
 
 def scenes(folder: Path) -> Iterator[Scene]:
@@ -44,10 +44,10 @@ def add(
     mixed: Sequence[str] = (),
 ) -> None:
     """Adds scenes until every signal has as many as `wanted[side][signal]`, and half as many without it, or all are
-    gone through. Of `mixed` signals the sides are not told apart."""
-    held_out: set[str] = set()  # signals that validation scenes hold
+    used. Samples of `mixed` signals are left to the split."""
+    held_out: set[str] = set()  # signals in validation scenes
     for side in reversed(SIDES):
-        left = {(signal, True): count for signal, count in wanted[side].items()}  # by whether a scene holds it
+        left = {(signal, True): count for signal, count in wanted[side].items()}  # by presence in the scene
         left |= {(signal, False): count // 2 for signal, count in wanted[side].items()}
         for name, image, boxes in tqdm(list(scenes(folder / side)), desc=f"{folder.name} {side}", unit="scene"):
             if side == "validation":

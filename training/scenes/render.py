@@ -36,7 +36,7 @@ GENERATED_VALIDATION = 5  # every fifth generated burst is for validation only
 
 @dataclass(frozen=True)
 class Sources:
-    """What scenes of one contract and one side are made of."""
+    """Bursts and recordings that scenes of one contract and side are made of."""
 
     bursts: tuple[Burst, ...]
     recordings: tuple[Path, ...]
@@ -65,7 +65,7 @@ def sources(
 
 
 def fits(path: Path, contract_name: str) -> bool:
-    """Whether a recording's signals are at home at this contract: a few pixels wide and inside the band."""
+    """True where the bandwidth of a recording's widest signal suits the contract: a few pixels, and inside the band."""
     recording = open_recording(path)
     widths_hz = [note.high_hz - note.low_hz for note in recording.annotations if note.label not in NOT_A_SIGNAL]
     narrowest_hz, widest_hz = WIDTHS_HZ[contract_name]
