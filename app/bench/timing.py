@@ -91,7 +91,7 @@ def opened(snapshot: Snapshot, loader: Loader) -> Engine:
 
 
 def timed(
-    engine: Engine, golden: dict[str, Result], iqs: dict[str, np.ndarray], frames: int, tick: Callable[[], None]
+    engine: Engine, golden: dict[str, Result], iqs: dict[str, np.ndarray], frames: int, on_frame: Callable[[], None]
 ) -> Frames:
     """Times `frames` captures, in turn, after as many as it takes to warm up. `golden`: results of the reference run.
 
@@ -124,7 +124,7 @@ def timed(
     for count in range(frames):
         for stage, ms in one(count).timings_ms.items():
             stages.setdefault(stage, []).append(ms)
-        tick()
+        on_frame()
     found = {name: len(result) for name, result in first.items()}
     ran_on = dict(next(iter(first.values())).ran_on)
     return Frames(len(engine.snapshot.heads), walls, stages, ran_on, number, warm, certificate, found)

@@ -13,7 +13,7 @@ from engine.errors import HydraError, StoreError
 from engine.store.finding import find_models
 
 from .options import Models
-from .output import complain, data_console, say
+from .output import Reporter, complain, data_console, say
 
 if TYPE_CHECKING:
     from engine.contract import Contract
@@ -79,17 +79,20 @@ def add(
     if coco is not None:
         from training.samples.labels import coco_in
 
-        _added(coco, coco_in(store, signal, coco, contract=contract, side=wish, label=label), contract)
+        with Reporter(coco.name, unit="images") as reporter:
+            imported = coco_in(store, signal, coco, contract=contract, side=wish, label=label, on_image=reporter.update)
+        _added(coco, imported, contract)
     refused = []
     for path in files or ():
         try:
             recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
             for note in recording.notes:
                 say(f"{path.name}: {note}")
-            found = store.add_recording(
-                signal, recording, contract=contract, limit=limit, negatives=negatives, side=wish,
-                boxes_physical=boxes, label=label,
-            )  # fmt: skip
+            with Reporter(path.name, unit="windows") as reporter:
+                found = store.add_recording(
+                    signal, recording, contract=contract, limit=limit, negatives=negatives, side=wish,
+                    boxes_physical=boxes, label=label, on_window=reporter.update,
+                )  # fmt: skip
         except HydraError as error:
             complain(error)
             refused.append(path)

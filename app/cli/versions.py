@@ -12,7 +12,7 @@ from engine.store.history import activations, is_kept
 from engine.store.registry import Store
 
 from .options import Models
-from .output import data_console, say
+from .output import data_console, number_text, say
 
 SHOWN_METRICS = ("f1_score", "precision", "recall")
 BY_HAND = "chosen on the command line"
@@ -105,7 +105,7 @@ def _signals_table(index: dict[str, Any]) -> Table:
         table.add_row(
             name,
             "none" if about["active_head_version"] is None else f"v{about['active_head_version']}",
-            _share(about["f1_score"]),
+            number_text(about["f1_score"]),
             _text(about["sample_count"]),
             _time(about["last_trained"]),
             _runs(name, about),
@@ -130,7 +130,7 @@ def _versions_table(history: dict[str, Any]) -> Table:
             _state(entry, history["active_version"], been),
             _time(entry.get("created_at")),
             _text(entry.get("sample_count")),
-            *(_share(metrics.get(name)) for name in SHOWN_METRICS),
+            *(number_text(metrics.get(name)) for name in SHOWN_METRICS),
             _text(entry.get("promotion_reason") or "not decided"),
         )
     return table
@@ -155,10 +155,6 @@ def _time(stamp: Any) -> str:
         return datetime.fromisoformat(stamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (TypeError, ValueError, OverflowError):  # a year before 1 or after 9999 in UTC
         return _text(stamp)
-
-
-def _share(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, int | float) else _text(value)
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ in the image's entry under its own names; a tool that drops it loses nothing as 
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -72,12 +72,14 @@ def coco_in(
     contract: Contract,
     side: Side | None = None,
     label: str | None = None,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sample]:
     """Adds every image of a COCO file (or of the folder that `coco_out` wrote) with its boxes.
 
-    `label` is the file's category for the signal. Images are grey PNGs of 1024 x 1024 pixels made by `contract`. An
-    image that is a sample here already keeps its recording, time and side, and takes the file's boxes instead of its
-    own. Raises InputError, naming image or annotation, on anything else; images before that one are added.
+    `label` is the file's category for the signal; `on_image` gets the numbers of images done and in all. Images are
+    grey PNGs of 1024 x 1024 pixels made by `contract`. An image that is a sample here already keeps its recording, time
+    and side, and takes the file's boxes instead of its own. Raises InputError, naming image or annotation, on anything
+    else; images before that one are added.
     """
     path = Path(source)
     path = path / COCO_JSON if path.is_dir() else path
@@ -96,7 +98,11 @@ def coco_in(
     split = last_split(store.splits_folder(signal))
     known = {sample.image_sha256: sample for sample in store.list(signal)}
     target = _Target(store, signal, path, contract, side, known, split.sides if split else {})
-    return [target.add(entry, checked_boxes(boxes[image_id], str(path))) for image_id, entry in images.items()]
+    added = list[Sample]()
+    for image_id, entry in images.items():
+        on_image(len(added), len(images))
+        added.append(target.add(entry, checked_boxes(boxes[image_id], str(path))))
+    return added
 
 
 def sigmf_out(samples: Iterable[Sample]) -> dict[str, dict[str, Any]]:

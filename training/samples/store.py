@@ -10,7 +10,7 @@ A sample is named by its content and never changes. It exists when its JSON exis
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,6 +111,7 @@ class SampleStore:
         boxes_physical: Iterable[Physical] | None = None,
         label: str | None = None,
         created_by: str = "user",
+        on_window: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Sample]:
         """Keeps the windows of a recording, cut and drawn as the engine does it, that show the signal.
 
@@ -118,14 +119,17 @@ class SampleStore:
         and so do `boxes_physical`: start_s, stop_s, low_hz, high_hz, label, as `Annotation` has them, clipped to
         the recording. `label` is the file's name for the signal. Objects seen by less than a quarter are labelled
         `other`. Windows that are silent or not finite are passed over. Raises InputError where no window would be
-        kept, and, before any is, on a box smaller than a head resolves (see `objects_of`).
+        kept, and, before any is, on a box smaller than a head resolves (see `objects_of`). `on_window` gets the numbers
+        of windows done and in all.
         """
         self.folder(signal)  # refused before anything is read
         taken = recording if isinstance(recording, Recording) else open_recording(recording)
         objects = objects_of(taken, boxes_physical or (), contract, signal, label)
         source, added = source_of(taken), list[Sample]()
         left = {True: len(taken) if limit is None else limit, False: negatives}
+        total = taken.n_captures(contract)
         for window in windows(taken, contract, objects):
+            on_window(window.index, total)
             shown = signal in window.labels
             if left[shown] < 1 or (image := image_of(taken, contract, window.index)) is None:
                 continue
