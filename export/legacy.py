@@ -1,4 +1,4 @@
-"""A legacy checkpoint to a backbone and a head in the store, proven before anything is written."""
+"""Extraction of a legacy checkpoint into backbone and head, verified before anything is written."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -157,7 +157,7 @@ def _publish_backbone(
 
 
 def _keep_checkpoint(checkpoint: Path, store: Store, signal: str, version: int) -> None:
-    """legacy/ keeps the original; a link where the file system allows, so that it takes no space twice."""
+    """Keeps the original in legacy/: a hard link where the file system allows, so that it takes no space twice."""
     kept = store.path / "legacy" / f"{signal}_v{version}.pth"
     kept.parent.mkdir(exist_ok=True)
     try:

@@ -65,7 +65,7 @@ def _load(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line that tells of the file, not of how to load it without care."""
+    """First line of an error about the file itself, without advice on unsafe loading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     specific = [line for line in lines if "weights_only" not in line]
     return (specific or lines or [type(error).__name__])[0][:160]

@@ -1,4 +1,4 @@
-"""The compact head: two private layers on the vectors that all compact heads share, N heads as one batch."""
+"""Compact heads: two layers each on the shared vectors of proposals, N heads as one batch."""
 
 import torch
 from torch import nn

@@ -72,7 +72,7 @@ def _capture(contract: Contract, bursts: int) -> np.ndarray:
 
 
 def with_heads(snapshot: Snapshot, count: int) -> Snapshot:
-    """The snapshot's heads, some left out, or taken again under other names, to be `count`."""
+    """Snapshot with `count` heads: a subset, or with heads repeated under other names."""
     heads = snapshot.heads
     chosen = [heads[place % len(heads)] for place in range(count)]
     named = [h if place < len(heads) else _renamed(h, place // len(heads) + 1) for place, h in enumerate(chosen)]
@@ -84,8 +84,7 @@ def _renamed(head: Head, turn: int) -> Head:
 
 
 def opened(snapshot: Snapshot, loader: Loader) -> Engine:
-    """An engine without a store, whose heads stay as they are. It gives every head's detections: heads are compared one
-    by one."""
+    """An engine with fixed heads and without arbitration, so that results are compared head by head."""
     network, contract = loader.network(snapshot), loader.release.contract
     return Engine(None, contract, network, snapshot, loader.device, loader=loader, arbitrate=False)
 
@@ -163,7 +162,7 @@ def _found(detections: Sequence[Detection], signal: str, contract: Contract) -> 
 
 
 def figures(run: Frames, contract: Contract) -> dict[str, Any]:
-    """A run in numbers, for the report: milliseconds at percentiles, and what follows from them."""
+    """Statistics of a run for the report: percentiles in milliseconds, throughput, real-time factor."""
     mean_ms = float(np.mean(run.total_ms))
     return {
         "signals": run.signals,

@@ -1,4 +1,4 @@
-"""g20 bench: how fast detection is on this machine, by number of heads, and whether it keeps up with the samples."""
+"""g20 bench: detection time on this machine by number of heads, and real-time capability."""
 
 import json
 from pathlib import Path

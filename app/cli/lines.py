@@ -68,7 +68,7 @@ class TableLines:
 
 
 class NoLines:
-    """For what is written when all is found."""
+    """Prints nothing, for formats written at the end of a recording."""
 
     def begin(self, path: Path, recording: Recording) -> None:
         pass

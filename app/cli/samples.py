@@ -1,4 +1,4 @@
-"""g20 samples: labelled windows in and out of the training data."""
+"""g20 samples: import, list, removal and export of labelled samples."""
 
 import json
 from enum import StrEnum

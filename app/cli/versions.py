@@ -1,4 +1,4 @@
-"""g20 versions, g20 store: what the model store holds, which version is active, and moves of it."""
+"""g20 versions, g20 store: contents of the model store, promotion and rollback of versions, integrity checks."""
 
 import json
 from datetime import UTC, datetime
@@ -66,7 +66,7 @@ def check(
     models: Models = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
 ) -> None:
-    """Hold every file against its hash, and histories, pointers and the index against each other."""
+    """Verify the hash of every file, and that histories, pointers and the index agree."""
     store = Store(find_models(models, to_change=repair))
     if repair:
         for problem in store.repair():
@@ -150,7 +150,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _time(stamp: Any) -> str:
-    """A time of the history in UTC, whatever zone it was written in; text that is none as it is."""
+    """A timestamp of the history, converted to UTC; other text unchanged."""
     try:
         return datetime.fromisoformat(stamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (TypeError, ValueError, OverflowError):  # a year before 1 or after 9999 in UTC

@@ -39,7 +39,7 @@ def sampled_boxes(regions: torch.Tensor, truth: torch.Tensor, size: Sequence[int
     near = box_iou(boxes, truth).amax(1) >= EDGES_IOU
     close = torch.nonzero(near)[:, 0]
     close = close[torch.randperm(len(close))[:SAMPLED_NEAR]]
-    far = torch.nonzero(~near)[:, 0][: SAMPLED - len(close)]  # those that stand out most
+    far = torch.nonzero(~near)[:, 0][: SAMPLED - len(close)]  # the best-ranked proposals
     return boxes[torch.cat([close, far])]
 
 

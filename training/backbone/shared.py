@@ -129,7 +129,7 @@ def load_roi_dataset(folder: Path, classes: Sequence[str]) -> RoiDataset:
 def train(scenes: Path, run: Path, release: Path, settings: SharedLayerSettings, processes: int = 2) -> None:
     """Trains the shared layers of `release` for `settings.epochs`, on nothing of the labels `settings.without`.
 
-    Raises HydraError on a loss that is no number; the last checkpoint stands.
+    Raises HydraError on a loss that is not finite; the last checkpoint is kept.
     """
     classes = [label for label in scene_classes(scenes) if label not in settings.without]
     kept = run / "looks"

@@ -77,7 +77,7 @@ def rate_at(step: int, settings: BackboneSettings) -> float:
 def train(scenes: Path, run: Path, settings: BackboneSettings, start: Path | None = None) -> None:
     """Trains until `settings.steps`, from the weights of the release in `start` where one is given.
 
-    Raises HydraError on a loss that is no number; the last checkpoint stands.
+    Raises HydraError on a loss that is not finite; the last checkpoint is kept.
     """
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)

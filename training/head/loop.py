@@ -153,7 +153,7 @@ def views_each(preset: Preset, samples: int) -> int:
 
 
 def example(sample: Sample, number: int, views: int, describer: Describer) -> Example:
-    """View `number` of a sample; which views there are follows from the sample alone."""
+    """Features of view `number` of a sample; the views are seeded by the sample's id."""
     view = draw_views(views, int(sample.sample_id[:8], 16))[number]
     described = describer.describe(augment_image(sample.image(), view))
     own, ignored = (augment_boxes(boxes, view) for boxes in (sample.own_boxes, sample.ignored_boxes))

@@ -23,7 +23,7 @@ from training.evaluation.report import Scores
 from .features import Described
 from .loss import head_loss
 
-STEPS_AN_EPOCH: Final = 40  # at least; few samples are gone through several times
+STEPS_AN_EPOCH: Final = 40  # at least; few samples are repeated
 WEIGHT_DECAY: Final = 1e-2
 CLIP_NORM: Final = 5.0
 WARM_UP_STEPS: Final = 20
@@ -128,7 +128,7 @@ class HeadTrainer:
         return raw(functional.dropout(normal, DROPOUT, dropout), weights)
 
     def validate(self, checks: Sequence[Example]) -> tuple[Scores, float]:
-        """Scores of the weights as they are now, and their loss."""
+        """Validation scores and loss of the current weights."""
         with torch.no_grad():
             found = [self._detect(self.weights, check) for check in checks]
             loss = float(np.mean([float(self._loss([check])) for check in checks]))

@@ -1,7 +1,7 @@
 """Import and export of labels: COCO, as annotation tools read and write it, and SigMF annotations.
 
 COCO is four tables in a JSON; they are read and written here, for the library that would do it brings a video
-decoder and OpenCV along and rounds boxes to float32. What COCO has no word for (recording, time, front end) stands
+decoder and OpenCV along and rounds boxes to float32. What COCO has no word for (recording, time, front end) is kept
 in the image's entry under its own names; a tool that drops it loses nothing as long as the sample is still here.
 """
 

@@ -1,4 +1,4 @@
-"""Annotated objects of a recording that become boxes: those of the file and those given with it, checked."""
+"""Validation of annotated objects that become boxes: those of the file and those given by the user."""
 
 from collections.abc import Iterable
 from dataclasses import replace

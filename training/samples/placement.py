@@ -40,8 +40,8 @@ def assign_sides(samples: Group, sides: Sides, remembered: Sides, val_ratio: flo
     if len(labelled) == 1 and labelled <= fresh.keys():
         found |= _divided(fresh.pop(*labelled), val_ratio)
     for kind in (labelled, groups.keys() - labelled):
-        standing = [s.sample_id for key in kind - fresh.keys() for s in groups[key]]
-        known = [side for sample_id in standing if (side := found.get(sample_id) or sides.get(sample_id))]
+        assigned = [s.sample_id for key in kind - fresh.keys() for s in groups[key]]
+        known = [side for sample_id in assigned if (side := found.get(sample_id) or sides.get(sample_id))]
         new = {key: len(fresh[key]) for key in _shuffled(kind & fresh.keys(), seed)}
         validation = _chosen(new, known, val_ratio, both_sides=kind is labelled)
         found |= {s.sample_id: VALIDATION if key in validation else TRAIN for key in new for s in fresh[key]}
@@ -49,7 +49,7 @@ def assign_sides(samples: Group, sides: Sides, remembered: Sides, val_ratio: flo
 
 
 def _shuffled(keys: set[str], seed: int) -> list[str]:
-    """In an order that depends on the keys and the seed alone."""
+    """Deterministic shuffle by keys and seed."""
     return sorted(keys, key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
 
 
@@ -89,9 +89,9 @@ def _by_time(group: Group, sides: Sides) -> dict[str, str]:
     found = {}
     for sample in sorted((s for s in group if s.sample_id not in sides), key=_when):
         if _before(sample, validation):
-            side, standing = TRAIN, train
+            side, assigned = TRAIN, train
         elif all(_before(other, [sample]) for other in train):
-            side, standing = VALIDATION, validation
+            side, assigned = VALIDATION, validation
         else:
             raise InputError(
                 f"sample {sample.sample_id}: its window reaches into training and validation of {sample.source_capture}"
@@ -99,7 +99,7 @@ def _by_time(group: Group, sides: Sides) -> dict[str, str]:
             )
         if sample.side not in (None, side):
             raise _refused(sample, side)
-        standing.append(sample)
+        assigned.append(sample)
         found[sample.sample_id] = side
     return found
 

@@ -155,7 +155,7 @@ def checked_boxes(boxes: Iterable[Box], source: str) -> tuple[Box, ...]:
 
 
 def content_id(image_sha256: str, boxes: tuple[Box, ...], contract_hash: str, source_capture: str) -> str:
-    """The name of a sample: 16 hex digits of the SHA-256 of all that makes it."""
+    """Id of a sample: 16 hex digits of the SHA-256 of image, boxes, contract and source."""
     edges = [[*_edges(box), box.label] for box in boxes]
     content = json.dumps([image_sha256, edges, contract_hash, source_key(source_capture)])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -55,7 +55,7 @@ def current_split(
     came or went. The caller holds the lock of the samples' store.
 
     Raises InputError on fewer than five labelled samples, on labelled samples of one recording only (unless
-    `allow_shared_source`: then they are divided in time, and `notes` says so), where a side has no labelled
+    `allow_shared_source`: then they are divided in time, and `notes` records it), where a side has no labelled
     sample, and where a sample asks for another side than its recording's.
     """
     if not 0 < val_ratio < 1:

@@ -1,4 +1,4 @@
-"""Labelled samples of a signal: windows as the engine sees them, with boxes around all that is in them.
+"""Store of labelled samples: windows of recordings, cut as in detection, with boxes of all signals in them.
 
     training_data/index.json                              signals, rebuilt from what is there
     training_data/signals/<signal>/manifest.json          the signal's samples, likewise
@@ -56,7 +56,7 @@ class SampleStore:
         created_by: str = "user",
         side: Side | None = None,
     ) -> Sample:
-        """Keeps a window, uint8[1024, 1024], and its boxes in image pixels; what is here already stays as it is.
+        """Adds a window, uint8[1024, 1024], and its boxes in image pixels; an equal sample is returned unchanged.
 
         Boxes that stick out are clipped. Raises InputError on another image, on a box that is not finite, has
         no area or lies outside, on a repeat that asks for another side, and on other boxes for a window that is
@@ -113,7 +113,7 @@ class SampleStore:
         created_by: str = "user",
         on_window: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Sample]:
-        """Keeps the windows of a recording, cut and drawn as the engine does it, that show the signal.
+        """Adds the windows of a recording that show the signal, cut and rendered as in detection.
 
         At most `limit` of them, and at most `negatives` without it. All annotations of the file become boxes,
         and so do `boxes_physical`: start_s, stop_s, low_hz, high_hz, label, as `Annotation` has them, clipped to
@@ -162,7 +162,7 @@ class SampleStore:
         return Sample.read(self._path(signal, sample_id), signal)
 
     def remove(self, signal: str, sample_id: str) -> None:
-        """Takes a sample's files, its entries and its place in the split away; damaged ones as well."""
+        """Removes a sample's files, manifest entries and side in the split; damaged ones as well."""
         path = self._path(signal, sample_id)
         with writing(self.path):
             try:
@@ -262,7 +262,7 @@ def _ids(folder: Path) -> list[str]:
 
 
 def _clean(folder: Path) -> None:
-    """Takes away what a killed process left: files in the making, images without their JSON."""
+    """Removes what a killed process left: unfinished files, images without their JSON."""
     there = {*folder.iterdir(), *folder.parent.iterdir()}
     for path in there:
         unfinished = path.name.startswith(".") and path.is_file()

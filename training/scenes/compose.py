@@ -66,7 +66,7 @@ def compose(contract: Contract, bursts: Sequence[Burst], seed: int, settings: Sc
 
 
 def native(contract: Contract, path: Path, seed: int) -> Scene:
-    """A random stretch of a recording as it is, brought to the contract's rate and, where it is narrower than
+    """A random excerpt of a recording, unmixed, resampled to the contract's rate and, where it is narrower than
     the contract's band, moved in frequency; every second time from the capture's start on, as a recording is
     read; every second time with noise over the empty rest of the band."""
     rng = np.random.default_rng(seed)

@@ -60,7 +60,7 @@ def add(
                         signal, image, boxes, contract=contract, source_capture=f"{folder.name}-{side}-{name}",
                         created_by="training.scenes.packing", side=side if signal in held else None,
                     )  # fmt: skip
-                except InputError as error:  # a recording as it is may come twice, to the pixel
+                except InputError as error:  # excerpts of one recording may be equal, to the pixel
                     log.info("scene %s left out: %s", name, error)
                 else:
                     left[signal, signal in labels] -= 1

@@ -29,7 +29,7 @@ from .compose import Scene, SceneSettings, compose, native
 
 log = logging.getLogger(__name__)
 
-NATIVE_SHARE = 0.25  # of scenes that are a recording as it is
+NATIVE_SHARE = 0.25  # of scenes that are excerpts of one recording
 WIDTHS_HZ = {"wideband": (0.3e6, 19e6), "ism": (2e3, 0.5e6)}  # of a recording's widest signal
 GENERATED_VALIDATION = 5  # every fifth generated burst is for validation only
 
