@@ -19,7 +19,7 @@ from network.shared import INPUT_SIZE, SharedLayers, deltas_to, moved
 from training.backbone import shared
 from training.backbone import train as backbone
 from training.backbone.crops import SceneImages, Shape
-from training.backbone.losses import NOTHING_IOU, SAMPLED, sampled_boxes, shared_losses
+from training.backbone.losses import BACKGROUND_IOU, SAMPLED, sampled_boxes, shared_losses
 from training.backbone.release import parts
 from training.backbone.train import BackboneSettings, ManyTypes, begin, rate_at, train
 from training.head.views import PLAIN, View, augment_boxes, augment_image, draw_views
@@ -170,7 +170,7 @@ def test_near_and_far_regions_are_learnt_from_and_not_too_many() -> None:
     boxes = sampled_boxes(regions, truth, (128, 128))
     overlap = box_iou(boxes, truth)[:, 0]
     assert len(boxes) == SAMPLED
-    assert (overlap > 0.5).any() and (overlap < NOTHING_IOU).any()
+    assert (overlap > 0.5).any() and (overlap < BACKGROUND_IOU).any()
     assert len(sampled_boxes(regions, truth[:0], (128, 128))) == SAMPLED
 
 

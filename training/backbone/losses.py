@@ -16,7 +16,7 @@ from network.shared import MIN_SIDE_PX, deltas_to
 Truth = tuple[torch.Tensor, torch.Tensor]  # boxes float32[M, 4] in network pixels, class numbers int64[M]
 
 SIGNAL_IOU: Final = 0.5  # regions of at least this IoU with a truth are of its class
-NOTHING_IOU: Final = 0.3  # below it they are background; in between they are ignored
+BACKGROUND_IOU: Final = 0.3  # below it they are background; in between they are ignored
 EDGES_IOU: Final = 0.35  # from here on a region takes part in box regression
 SAMPLED: Final = 96  # boxes of an image
 SAMPLED_NEAR: Final = 48  # of them at most, near a truth
@@ -70,10 +70,10 @@ def assign_truths(boxes: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tenso
     return overlap, owner
 
 
-def class_targets(overlap: torch.Tensor, classes: torch.Tensor, nothing: int) -> torch.Tensor:
+def class_targets(overlap: torch.Tensor, classes: torch.Tensor, background: int) -> torch.Tensor:
     """Class targets int64[N] by IoU with truths of `classes` int64[N]: class, background or IGNORE_INDEX."""
     name = torch.where(overlap >= SIGNAL_IOU, classes, IGNORE_INDEX)
-    return torch.where(overlap < NOTHING_IOU, nothing, name)
+    return torch.where(overlap < BACKGROUND_IOU, background, name)
 
 
 def edges_loss(boxes: torch.Tensor, refined: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:

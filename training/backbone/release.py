@@ -48,7 +48,7 @@ BANK_SCENES: Final = 160
 BANK_EACH: Final = 60  # vectors of a label
 BANK_BACKGROUND: Final = 1200
 BANK_IOU: Final = 0.6  # a proposal of at least this IoU has its truth's label
-BACKGROUND_IOU: Final = 0.15  # and of at most this, it is background
+BANK_BACKGROUND_IOU: Final = 0.15  # and of at most this, it is background
 
 
 def parts(run: Path) -> tuple[Tensors, Fuse, SharedLayers]:
@@ -146,7 +146,7 @@ def _rows(found: dict[str, np.ndarray], boxes: np.ndarray, labels: np.ndarray) -
     best, owner = overlap.max(axis=1), overlap.argmax(axis=1)
     for index in np.flatnonzero(best >= BANK_IOU):
         yield str(labels[owner[index]]), vectors[index : index + 1]
-    yield BACKGROUND, vectors[best <= BACKGROUND_IOU][:8]  # the likeliest come first
+    yield BACKGROUND, vectors[best <= BANK_BACKGROUND_IOU][:8]  # the likeliest come first
 
 
 def _some(rows: np.ndarray, label: str, rng: np.random.Generator) -> np.ndarray:

@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-NOTHING_IOU: Final = 0.3  # predicted boxes of no larger IoU with a truth are background, target 0
-WHOLE_IOU: Final = 0.65  # from here on the target is 1; linear in between
+ZERO_SCORE_IOU: Final = 0.3  # predicted boxes of no larger IoU with a truth are background, target 0
+FULL_SCORE_IOU: Final = 0.65  # from here on the target is 1; linear in between
 BOX_IOU: Final = 0.35  # boxes of at least this IoU with a truth take part in box regression
 IGNORED_SHARE: Final = 0.5  # of a box inside an ignored region: its score has no loss
 BOX_WEIGHT: Final = 1.0
@@ -28,7 +28,7 @@ def head_loss(logits: torch.Tensor, boxes: torch.Tensor, truths: Sequence[Truths
         now = boxes[image].detach()
         if len(own):
             overlap, owner = box_iou(now, own).max(1)
-            wanted[image] = ((overlap - NOTHING_IOU) / (WHOLE_IOU - NOTHING_IOU)).clamp(0, 1)
+            wanted[image] = ((overlap - ZERO_SCORE_IOU) / (FULL_SCORE_IOU - ZERO_SCORE_IOU)).clamp(0, 1)
             near = overlap >= BOX_IOU
             found.append(boxes[image][near])
             right.append(own[owner[near]])
