@@ -130,9 +130,8 @@ def test_file_names_do_not_lead_out_of_the_folder(store: SampleStore, coco: Path
      ("images", {"center_freq_hz": []}, "no text or"), ("images", {"source_capture": ""}, "no text or"),
      ("images", {"file_name": "nothing.png"}, "cannot be read as PNG"),
      ("images", {"file_name": "a\0.png"}, "cannot be read as PNG"),
-     ("images", {"file_name": "\ud800.png"}, "cannot be read as JSON"),
      ("images", {"time_offset_sec": 1e308}, "no text or number"),
-     ("images", {"time_offset_sec": 10**400}, "cannot be read as JSON")],
+     ("images", {"time_offset_sec": 10**18}, "no text or number")],
     ids=str,
 )  # fmt: skip
 def test_tables_that_lie_are_refused(
@@ -140,13 +139,22 @@ def test_tables_that_lie_are_refused(
 ) -> None:
     there = SampleStore(tmp_path / "there")
     edit(coco, **{part: [{**row, **changes} for row in table(coco, part)]})
-    with pytest.raises((InputError, StoreError), match=rf"annotations\.json.*{words}|nothing\.png: {words}"):
+    with pytest.raises(InputError, match=rf"annotations\.json.*{words}|nothing\.png: {words}"):
         coco_in(there, "alpha", coco, contract=CONTRACT)
     assert there.list("alpha") == []
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"images": 3}', '{"categories": [1], "annotations": [], "images": []}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"images": 3}',
+        '{"categories": [1], "annotations": [], "images": []}',
+        '{"images": [{"file_name": "\\ud800.png"}]}',
+        '{"images": [{"time_offset_sec": 1' + "0" * 400 + "}]}",
+    ],
 )
 def test_files_that_are_no_coco_are_refused(store: SampleStore, tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.json").write_text(text)
