@@ -1,4 +1,4 @@
-"""What quality is measured on: held-out recordings, scenes, the same received elsewhere in the band, and noise."""
+"""Evaluation captures: held-out recordings, scenes, both retuned within the band, and noise."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -88,7 +88,7 @@ def retuned(capture: EvaluationCapture, contract: Contract, seed: int) -> Evalua
 
 
 def evaluate_on(engine: Engine, capture: EvaluationCapture) -> Evaluated:
-    """What the engine finds in all of `capture`; the plane is the band that it looks at."""
+    """Detections of an engine in all of `capture`, with its truths; the plane is the contract's band."""
     recording, half_hz = capture.recording, engine.contract.sample_rate_hz / 2
     centre_hz = recording.center_freq_hz or 0.0
     plane = (0.0, recording.duration_s, centre_hz - half_hz, centre_hz + half_hz)

@@ -8,7 +8,7 @@ Measured for every signal of the store:
   wrote), 6 to 35 dB over the noise in their band; on these, arbitration between heads is tried as well,
 - both once more, turned in frequency by a random offset where the band has room: what recall is lost,
 - captures of noise with receiver artefacts and no signal at all, and held-out recordings of noise.
-What counts how is told in `training.evaluation.metrics`.
+Metrics are defined in `training.evaluation.metrics`.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """g20 versions, g20 store: contents of the model store, promotion and rollback of versions, integrity checks."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -45,7 +46,7 @@ def versions(
     changes = rollback or any(number is not None for number in (promote, pin, unpin))
     store = Store(find_models(models, to_change=changes))
     if signal is None:
-        _tell(store.index(), _signals_table, as_json)
+        _print(store.index(), _signals_table, as_json)
         return
     before = store.history(signal)["active_version"]
     if promote is not None:
@@ -59,7 +60,7 @@ def versions(
     history = store.history(signal)
     if promote is not None or rollback:
         say(f"{signal}: version {history['active_version']} is active; it was {before or 'none'}")
-    _tell(history, _versions_table, as_json)
+    _print(history, _versions_table, as_json)
 
 
 def check(
@@ -91,7 +92,7 @@ def reset(
         typer.echo(f"{signal}: version {version} is active")
 
 
-def _tell(document: dict[str, Any], table: Any, as_json: bool) -> None:
+def _print(document: dict[str, Any], table: Callable[[dict[str, Any]], Table], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
