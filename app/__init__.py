@@ -1,1 +1,1 @@
-"""What people touch: the command line."""
+"""Command line interface, and the benchmark that it runs."""

@@ -70,11 +70,11 @@ def compared(store: Store, samples: SampleStore, signal: str, steps: int, folder
     return {
         "train_samples": len(train),
         "validation_samples": len(checks),
-        **{kind: _told(found) for kind, found in measured.items()},
+        **{kind: _scores(found) for kind, found in measured.items()},
     }
 
 
-def _told(found: Measurement) -> dict[str, float]:
+def _scores(found: Measurement) -> dict[str, float]:
     scores = found.report.scores
     return {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall, "ap50": found.report.ap50}
 

@@ -8,7 +8,7 @@ Measured for every signal of the store:
   wrote), 6 to 35 dB over the noise in their band; on these, arbitration between heads is tried as well,
 - both once more, turned in frequency by a random offset where the band has room: what recall is lost,
 - captures of noise with receiver artefacts and no signal at all, and held-out recordings of noise.
-What counts how is told in `training.evaluation.metrics`.
+Metrics are defined in `training.evaluation.metrics`.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from engine.contract import CONTRACTS
 from engine.devices.machine import describe_cpu
 from engine.engine import Engine
 from training.evaluation.metrics import Evaluated, arbitration_cost, evaluate, per_image
-from training.evaluation.report import Report, Scores
+from training.evaluation.report import EvaluationReport, Scores
 from training.scenes.bursts import split_recordings
 from training.scenes.render import fits, sources
 
-from .datasets import Take, look, of_noise, of_recordings, of_scenes, retuned
+from .datasets import EvaluationCapture, evaluate_on, of_noise, of_recordings, of_scenes, retuned
 
 SCORE_FROM = 0.05  # the least that heads give; average precision sees these too
 
@@ -71,7 +71,7 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
 
 
-def measure(engine: Engine, material: Material) -> tuple[dict[str, Any], dict[str, Report]]:
+def measure(engine: Engine, material: Material) -> tuple[dict[str, Any], dict[str, EvaluationReport]]:
     """The figures for a file, and a report on recordings, scenes and noise."""
     contract, signals = engine.contract, sorted(engine.snapshot.versions)
     name = next(key for key, value in CONTRACTS.items() if value.hash == contract.hash)
@@ -80,7 +80,7 @@ def measure(engine: Engine, material: Material) -> tuple[dict[str, Any], dict[st
     bursts = sources(material.recordings, material.generated, name, "validation").bursts if material.scenes else ()
     recordings = _twice(engine, of_recordings(paths), "recordings")
     scenes = _twice(engine, of_scenes(contract, bursts, material.scenes), "scenes")
-    noise = [look(engine, take) for take in tqdm(of_noise(contract, paths, material.noise), desc="noise")]
+    noise = [evaluate_on(engine, capture) for capture in tqdm(of_noise(contract, paths, material.noise), desc="noise")]
     kinds = {"recordings": [first for first, _ in recordings], "scenes": [first for first, _ in scenes], "noise": noise}
     reports = {kind: evaluate(images, signals) for kind, images in kinds.items()}
     strong = [signal.strong.f1 for signal in reports["scenes"].signals.values() if signal.strong.truths]
@@ -112,12 +112,14 @@ def recall_change(pairs: Iterable[tuple[Evaluated, Evaluated | None]], signals: 
     return {"captures": len(moved), "recall": change}
 
 
-def _twice(engine: Engine, takes: Iterable[Take], what: str) -> list[tuple[Evaluated, Evaluated | None]]:
-    """What is found in each take, and in the same retuned."""
+def _twice(
+    engine: Engine, captures: Iterable[EvaluationCapture], what: str
+) -> list[tuple[Evaluated, Evaluated | None]]:
+    """What is found in each capture, and in the same retuned."""
     pairs = []
-    for number, take in enumerate(tqdm(takes, desc=what)):
-        moved = retuned(take, engine.contract, number)
-        pairs.append((look(engine, take), None if moved is None else look(engine, moved)))
+    for number, capture in enumerate(tqdm(captures, desc=what)):
+        moved = retuned(capture, engine.contract, number)
+        pairs.append((evaluate_on(engine, capture), None if moved is None else evaluate_on(engine, moved)))
     return pairs
 
 

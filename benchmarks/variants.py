@@ -29,7 +29,7 @@ from engine.store.registry import Store
 from network.shared import WIDE
 from training.head.features import Described, Describer, read_bank
 from training.head.loop import PRESETS, example, views_each
-from training.head.trainer import Example, HeadRun
+from training.head.trainer import Example, HeadTrainer
 from training.samples.store import SampleStore
 
 COUNTS = (1, 6, 12, 48)
@@ -114,7 +114,7 @@ def parts(store: Store, samples: SampleStore, signal: str) -> dict[str, dict[str
         checks = [example(samples.get(signal, name), 0, each, describer) for name in split.val_samples]
     found = {}
     for name, part in PARTS.items():
-        run = HeadRun(
+        trainer = HeadTrainer(
             [_masked(e, part) for e in train],
             {label: _only(rows, part) for label, rows in others.items()},
             preset.learning_rate,
@@ -122,12 +122,12 @@ def parts(store: Store, samples: SampleStore, signal: str) -> dict[str, dict[str
             42,
         )
         kept = [_masked(e, part) for e in checks]
-        while run.epoch < preset.epochs and run.stale < preset.patience:
-            losses = list(run.steps())
-            run.epoch += 1
-            scores, loss = run.validate(kept)
-            run.keep_if_best(scores.f1, float(np.mean(losses)), loss)
-        found[name] = {"f1": round(run.best.f1, 3)}
+        while trainer.epoch < preset.epochs and trainer.stale < preset.patience:
+            losses = list(trainer.steps())
+            trainer.epoch += 1
+            scores, loss = trainer.validate(kept)
+            trainer.keep_if_best(scores.f1, float(np.mean(losses)), loss)
+        found[name] = {"f1": round(trainer.best.f1, 3)}
     return found
 
 

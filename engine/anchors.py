@@ -16,7 +16,7 @@ MAX_SIZE: Final = 1e6  # far beyond any image, far below what overflows
 class Anchors:
     """One size (network pixels) per level and three height/width ratios, the same on every level."""
 
-    sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
+    sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
 
     def __post_init__(self) -> None:

@@ -1,1 +1,1 @@
-"""From torch to what runs: splitting checkpoints, ONNX graphs, and the certificates that compare them."""
+"""Export from torch: splitting of checkpoints, ONNX graphs, and certificates of their agreement."""

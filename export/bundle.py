@@ -1,4 +1,4 @@
-"""One head as files that run anywhere: ONNX graphs with the weights inside, and a note on how to chain them."""
+"""Bundle of one head for other runtimes: ONNX graphs with the weights inside, and a description of the chain."""
 
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ FILES = {"compact": ("trunk.onnx", "shared.onnx"), "full": ("backbone.onnx",)}
 
 
 def export_head(store: Store, signal: str, target: Path, version: int | None = None) -> dict[str, Any]:
-    """Writes head.onnx, what runs before it (FILES) and bundle.json into a new folder.
+    """Writes head.onnx, the graphs before it (FILES) and bundle.json into a new folder.
 
-    Returns what stands in bundle.json. Raises StoreError when the folder exists or the store lacks the version.
+    Returns the content of bundle.json. Raises StoreError when the folder exists or the store lacks the version.
     """
     release = store.release()
     head = store.head(signal, release, version)

@@ -1,4 +1,4 @@
-"""Certificates: how far two ways of computing detections agree, box by box."""
+"""Certificates: agreement of two implementations of a detector, box by box."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from engine.boxes import match
 MATCH_IOU = 0.5
 MAX_SCORE_STEP = 0.01  # of a matched pair
 MAX_BOX_STEP_PX = 2.0  # image pixels, of a matched pair scored 0.5 or more
-MAX_UNMATCHED = 0.02  # share of the reference's detections: those whose score lies beside a threshold
+MAX_UNMATCHED = 0.02  # share of the reference's detections: those with a score close to a threshold
 
 
 class Found(NamedTuple):

@@ -1,4 +1,4 @@
-"""A legacy checkpoint to a backbone and a head in the store, proven before anything is written."""
+"""Extraction of a legacy checkpoint into backbone and head, verified before anything is written."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ ARCHITECTURE = "torchvision FasterRCNN, resnet_fpn_backbone resnet18, FrozenBatc
 
 @dataclass(frozen=True)
 class Extracted:
-    """What an extraction put into the store."""
+    """Result of an extraction: versions and sizes of backbone and head in the store, and the comparison."""
 
     signal: str
     backbone_version: int
@@ -157,7 +157,7 @@ def _publish_backbone(
 
 
 def _keep_checkpoint(checkpoint: Path, store: Store, signal: str, version: int) -> None:
-    """legacy/ keeps the original; a link where the file system allows, so that it takes no space twice."""
+    """Keeps the original in legacy/: a hard link where the file system allows, so that it takes no space twice."""
     kept = store.path / "legacy" / f"{signal}_v{version}.pth"
     kept.parent.mkdir(exist_ok=True)
     try:
@@ -180,7 +180,7 @@ def _detect(model: FasterRCNN, image: np.ndarray) -> Found:
 
 def _productive_inputs(model: FasterRCNN) -> Iterator[tuple[np.ndarray, Found]]:
     """Seeded images on which the model finds something, with what it finds: noise with bright rectangles of
-    all sizes, as signals stand in a spectrogram."""
+    all sizes, as signals in a spectrogram."""
     for seed in range(MAX_TRIES):
         image = rectangles(seed)
         found = _detect(model, image)

@@ -1,4 +1,4 @@
-"""The trunk in 8 bits: a graph that computes its convolutions with integers, calibrated on real images.
+"""Post-training quantisation of the trunk to int8, calibrated on real images.
 
 Weights are quantised per output channel to 7 bits of a signed byte: processors without VNNI add two products of bytes
 in 16 bits, which 8 bits would overflow. What stays in fp32: the image's resize and normalisation, and the fused map.
@@ -19,10 +19,10 @@ from engine.sessions.half import simplify
 from network.heads import Size
 
 QUANTISED: Final = ("Conv", "Add", "MaxPool", "Relu", "Resize")
-BEFORE: Final = "Conv"  # the first one: what comes before it is left as it is
+BEFORE: Final = "Conv"  # nodes before the first one stay in float32
 
 
-class _Images(CalibrationDataReader):
+class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     def __init__(self, images: Iterable[np.ndarray]) -> None:
         self._left: Iterator[np.ndarray] = iter(images)
 

@@ -50,7 +50,7 @@ def backbone_graph(tensors: Mapping[str, torch.Tensor], size: Size = LEGACY_SIZE
     model = _export(Backbone(template, size), (torch.zeros(IMAGE["image"]),), ["image"], list(outputs), fold=False)
     bind(model, tensors)
     check_graph(model, IMAGE, outputs)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def trunk_graph(tensors: Mapping[str, torch.Tensor], fuse: Fuse, size: Size) -> bytes:
@@ -65,12 +65,12 @@ def fuse_graph(fuse: Fuse, size: Size) -> bytes:
 
 
 def shared_graph(shared: SharedLayers) -> bytes:
-    """regions, image, fused -> proposals, vectors: what all compact heads share."""
+    """regions, image, fused -> proposals, vectors: the shared layers of compact heads."""
     return _plain_graph(shared, {**REGIONS, **IMAGE, **fused_shape(shared.input_size)}, DESCRIBED)
 
 
 def grid_graph(shared: SharedLayers) -> bytes:
-    """The same without RoIAlign, for TensorRT; see `network.pooling`."""
+    """Shared layers without RoIAlign, for TensorRT; see `network.pooling`."""
     twin = SharedLayers(shared.input_size, grid_align)
     twin.load_state_dict(shared.state_dict())
     return shared_graph(twin)
@@ -89,7 +89,7 @@ def _plain_graph(module: nn.Module, inputs: Shapes, outputs: Shapes) -> bytes:
     _fix_outputs(model, outputs)
     _halve(model)
     check_graph(model, inputs, outputs)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def compact_heads_graph() -> bytes:
@@ -111,7 +111,7 @@ def full_head_graph(size: Size = LEGACY_SIZE) -> bytes:
     model = _export(FullHead(size), inputs, list(shapes), list(DETECTIONS), fold=True)
     _fix_outputs(model, DETECTIONS)
     check_graph(model, shapes, DETECTIONS)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _fix_outputs(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -146,7 +146,7 @@ def _export(
         torch.onnx.export(
             module.eval(),
             inputs,
-            file,
+            file,  # type: ignore[arg-type]  # the tracing exporter writes to buffers
             input_names=names,
             output_names=outputs,
             opset_version=OPSET,
@@ -193,7 +193,7 @@ def _tensors(graph: bytes) -> dict[str, torch.Tensor]:
 
 def head_file(tensors: Mapping[str, torch.Tensor]) -> bytes:
     """A head's tensors as a safetensors file."""
-    return save({name: smallest_exact(tensor) for name, tensor in tensors.items()})
+    return bytes(save({name: smallest_exact(tensor) for name, tensor in tensors.items()}))
 
 
 def smallest_exact(tensor: torch.Tensor) -> np.ndarray:

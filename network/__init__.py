@@ -1,1 +1,1 @@
-"""The torch modules: backbone, full head, the whole detector, and reading checkpoints safely."""
+"""Torch modules: backbone, shared layers, compact and full heads, detector; and safe reading of checkpoints."""

@@ -1,10 +1,12 @@
 """The backbone as a plain tensor function: one image to five feature maps."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .detector import BACKBONE_PREFIX, Tensors, detector
+from .detector import BACKBONE_PREFIX, detector
 from .heads import LEGACY_SIZE, Size
 
 MEAN = (0.485, 0.456, 0.406)
@@ -14,7 +16,7 @@ STD = (0.229, 0.224, 0.225)
 class Backbone(nn.Module):
     """ResNet18-FPN with torchvision's resize and normalisation in front. `size`: rows and columns it works on."""
 
-    def __init__(self, tensors: Tensors, size: Size = LEGACY_SIZE) -> None:
+    def __init__(self, tensors: Mapping[str, torch.Tensor], size: Size = LEGACY_SIZE) -> None:
         super().__init__()
         self.size = size
         self.net = detector().backbone

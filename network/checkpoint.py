@@ -65,10 +65,10 @@ def _load(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line that tells of the file, not of how to load it without care."""
+    """First line of an error about the file itself, without advice on unsafe loading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "weights_only" not in line]
-    return (told or lines or [type(error).__name__])[0][:160]
+    specific = [line for line in lines if "weights_only" not in line]
+    return (specific or lines or [type(error).__name__])[0][:160]
 
 
 def _difference(unknown: set[str], missing: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""The compact head: two private layers on the vectors that all compact heads share, N heads as one batch."""
+"""Compact heads: two layers each on the shared vectors of proposals, N heads as one batch."""
 
 import torch
 from torch import nn
@@ -22,11 +22,11 @@ class CompactHeads(nn.Module):
 def compact_heads(
     proposals: torch.Tensor, vectors: torch.Tensor, weights: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What every head says of every proposal.
+    """Boxes and scores of every head for every proposal.
 
     proposals: float32[K, 4] in image pixels (1024 x 1024). vectors: float32[K, VECTOR]. weights: the tensors of
-    `engine.heads.COMPACT`, stacked [N, ...]. Returns boxes float32[N, K, 4] and scores float32[N, K]; overlapping ones
-    are for the caller to thin out.
+    `engine.heads.COMPACT`, stacked [N, ...]. Returns boxes float32[N, K, 4] and scores float32[N, K]; NMS is
+    left to the caller.
     """
     logits, deltas = raw(vectors, weights)
     return moved(proposals, deltas).clamp(0, IMAGE_SIZE), torch.sigmoid(logits)

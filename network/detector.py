@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN with ResNet18-FPN, as legacy checkpoints hold it, and its division in two."""
+"""torchvision's Faster R-CNN with ResNet18-FPN, as in legacy checkpoints, split into backbone and head."""
 
 from collections.abc import Mapping
 from typing import Any, Final

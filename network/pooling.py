@@ -1,4 +1,4 @@
-"""RoIAlign from what every compiler of graphs knows: a grid of sample points, looked up and averaged.
+"""RoIAlign (He et al. 2017) by GridSample and average pooling, for compilers without a RoIAlign operator.
 
 TensorRT has RoIAlign as a plugin only: slow, and in 16 bits it computes coordinates in 16 bits too. GridSample is built
 in.
@@ -15,7 +15,8 @@ def plain_align(
     features: torch.Tensor, rois: torch.Tensor, shape: tuple[int, int], scale: float, sampling: int
 ) -> torch.Tensor:
     """torchvision's RoIAlign, aligned: one operator of ONNX."""
-    return roi_align(features, rois, shape, scale, sampling, aligned=True)
+    pooled: torch.Tensor = roi_align(features, rois, shape, scale, sampling, aligned=True)
+    return pooled
 
 
 def grid_align(
@@ -25,7 +26,7 @@ def grid_align(
     scale: float,
     sampling: int,
 ) -> torch.Tensor:
-    """What `plain_align` gives, for one image: float32[N, C, rows, columns].
+    """RoIAlign of one image, equal to `plain_align`: float32[N, C, rows, columns].
 
     features: float32[1, C, h, w]. rois: float32[N, 5], the image's number and x_min, y_min, x_max, y_max.
     """

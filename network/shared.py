@@ -1,8 +1,8 @@
-"""What all compact heads share: every region of a capture refined and described, once for all of them.
+"""Shared layers of compact heads: RoI features of every region, embedded and refined once for all heads.
 
 Regions come from the image (`engine.regions`); here each is pooled from one map, fused of p2 and p4 (`Fuse`), and from
-the image itself, and two wide layers turn that into a refined box and a vector (`SharedLayers`). Trained with the
-backbone, frozen and released with it. Where only compact heads run, nothing else of the FPN is needed: `Trunk`.
+the image itself, and two wide layers turn these features into a refined box and a vector (`SharedLayers`). Trained with
+the backbone, frozen and released with it. Where only compact heads run, nothing else of the FPN is needed: `Trunk`.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Final
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 from engine.contract import IMAGE_SIZE
 from engine.heads import CHANNELS, FUSED, STRIDES, VECTOR
@@ -31,7 +32,7 @@ DELTA_SCALE: Final = (10.0, 10.0, 5.0, 5.0)  # of the refinement, as R-CNN has i
 MAX_LOG: Final = 3.0  # of a side's scaling
 MIN_SIDE_PX: Final = 0.25
 GEOMETRY: Final = 14  # values that describe a box's size
-LOOK: Final = FUSED * POOL * POOL + GEOMETRY + FINE  # values that the shared layers see of a box
+ROI_FEATURES: Final = FUSED * POOL * POOL + GEOMETRY + FINE  # features of a box, input of the shared layers
 
 Align = Callable[..., torch.Tensor]  # features, rois, shape, scale, sampling; see `pooling`
 
@@ -45,28 +46,27 @@ class Fuse(nn.Module):
         self.coarse = nn.Conv2d(CHANNELS, FUSED, 1)  # of p4
 
     def forward(self, *features: torch.Tensor) -> torch.Tensor:
-        return joined(self.fine(features[0]), self.coarse(features[2]))
+        return fuse_maps(self.fine(features[0]), self.coarse(features[2]))
 
 
-def joined(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+def fuse_maps(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
     return functional.relu(fine + functional.interpolate(coarse, size=fine.shape[2:], mode="nearest"))
 
 
 class Trunk(nn.Module):
-    """forward(image) -> what `Fuse` makes of the backbone's maps, with half the arithmetic.
+    """forward(image) -> the fused map of backbone and `Fuse`, with half the arithmetic.
 
-    Between p2's last convolution, 3 x 3 and 256 channels wide, and the fused map stands only a 1 x 1 one down to FUSED.
-    The two are one 3 x 3 convolution, so p2 need not be computed; likewise p4; p3, p5 and p6 are not asked for. Equal
+    Between p2's last convolution, 3 x 3 and 256 channels wide, and the fused map is only a 1 x 1 one down to FUSED.
+    The two are one 3 x 3 convolution, so p2 need not be computed; likewise p4; p3, p5 and p6 are not used. Equal
     up to rounding, borders included: the second convolution comes after the padding.
     """
 
-    def __init__(self, net: nn.Module, fuse: Fuse, input_size: tuple[int, int] = INPUT_SIZE) -> None:
-        """net: torchvision's BackboneWithFPN."""
+    def __init__(self, net: BackboneWithFPN, fuse: Fuse, input_size: tuple[int, int] = INPUT_SIZE) -> None:
         super().__init__()
         self.input_size = input_size
         self.body, self.laterals = net.body, net.fpn.inner_blocks
-        self.fine = merged(net.fpn.layer_blocks[0][0], fuse.fine)
-        self.coarse = merged(net.fpn.layer_blocks[2][0], fuse.coarse)
+        self.fine = fold_conv1x1(net.fpn.layer_blocks[0][0], fuse.fine)
+        self.coarse = fold_conv1x1(net.fpn.layer_blocks[2][0], fuse.coarse)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         grey = functional.interpolate(image, size=self.input_size, mode="bilinear", align_corners=False)
@@ -75,17 +75,24 @@ class Trunk(nn.Module):
         for lateral, level in zip(self.laterals[-2::-1], levels[-2::-1], strict=True):
             side = lateral(level)
             tops.append(side + functional.interpolate(tops[-1], size=side.shape[2:], mode="nearest"))
-        return joined(self.fine(tops[3]), self.coarse(tops[1]))
+        return fuse_maps(self.fine(tops[3]), self.coarse(tops[1]))
 
 
-def merged(first: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
-    """One convolution that does what `first` and then the 1 x 1 convolution `then` do."""
-    both = nn.Conv2d(first.in_channels, then.out_channels, first.kernel_size, padding=first.padding)
+def fold_conv1x1(first: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
+    """Folds the 1 x 1 convolution `then` into `first`: one convolution equal to both. ValueError without biases."""
+    if first.bias is None or then.bias is None or isinstance(first.padding, str):
+        raise ValueError("a convolution without a bias, or with padding by name; both need a bias and padding in cells")
     mix = then.weight[:, :, 0, 0].double()
+    both = nn.Conv2d(first.in_channels, then.out_channels, _pair(first.kernel_size), padding=_pair(first.padding))
     with torch.no_grad():
         both.weight.copy_(torch.einsum("ok,kiyx->oiyx", mix, first.weight.double()))
-        both.bias.copy_(mix @ first.bias.double() + then.bias)
+        both.bias = nn.Parameter((mix @ first.bias.double() + then.bias).to(both.weight.dtype))
     return both.requires_grad_(False)
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    rows, columns = values
+    return rows, columns
 
 
 class SharedLayers(nn.Module):
@@ -96,7 +103,7 @@ class SharedLayers(nn.Module):
         super().__init__()
         self.input_size = input_size  # rows, columns of the network's input
         self.align = align
-        self.wide = nn.Linear(LOOK, WIDE)
+        self.wide = nn.Linear(ROI_FEATURES, WIDE)
         self.embed = nn.Linear(WIDE, VECTOR - WIDE)
         self.deltas = nn.Linear(VECTOR, 4)
 
@@ -115,10 +122,10 @@ class SharedLayers(nn.Module):
 
         grey: float32[B, 1, rows, columns] in 0..1, the network's input before it is normalised.
         """
-        return self.told(self.look(fused, grey, boxes), torch.cat(boxes))
+        return self.embed_regions(self.roi_features(fused, grey, boxes), torch.cat(boxes))
 
-    def look(self, fused: torch.Tensor, grey: torch.Tensor, boxes: list[torch.Tensor]) -> torch.Tensor:
-        """What is there to be seen of each box, without a trained value: float32[N, LOOK]."""
+    def roi_features(self, fused: torch.Tensor, grey: torch.Tensor, boxes: list[torch.Tensor]) -> torch.Tensor:
+        """RoI features float32[N, ROI_FEATURES] of all images' boxes: pooled map, size, image. No trained weights."""
         flat = torch.cat(boxes)
         sides = flat[:, 2:] - flat[:, :2]
         margin = sides * CONTEXT + CONTEXT_PX
@@ -126,19 +133,21 @@ class SharedLayers(nn.Module):
         number = torch.cat([torch.full((len(part), 1), float(i)) for i, part in enumerate(boxes)])
         rois = torch.cat([number, around], dim=1)
         pooled = self.align(fused, rois, (POOL, POOL), 1 / STRIDES["p2"], SAMPLING).flatten(1)
-        return torch.cat([pooled, geometry(sides), fine_look(grey, rois, self.align)], dim=1)
+        return torch.cat([pooled, geometry(sides), fine_features(grey, rois, self.align)], dim=1)
 
-    def told(self, look: torch.Tensor, boxes: torch.Tensor, dropout: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors and refined boxes of float32[N, LOOK]. dropout: of both layers' inputs, in training."""
-        hidden = functional.relu(self.wide(functional.dropout(look, dropout, dropout > 0)))
-        told = functional.relu(self.embed(functional.dropout(hidden, dropout, dropout > 0)))
-        vectors = torch.cat([hidden, told], dim=1)
+    def embed_regions(
+        self, features: torch.Tensor, boxes: torch.Tensor, dropout: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors and refined boxes from RoI features float32[N, ROI_FEATURES]. dropout: of both layers' inputs."""
+        hidden = functional.relu(self.wide(functional.dropout(features, dropout, dropout > 0)))
+        embedded = functional.relu(self.embed(functional.dropout(hidden, dropout, dropout > 0)))
+        vectors = torch.cat([hidden, embedded], dim=1)
         return vectors, moved(boxes, self.deltas(vectors))
 
 
-def fine_look(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align) -> torch.Tensor:
-    """float32[N, FINE] of image pixels that feature maps no longer tell apart: how a region's level runs over frequency
-    and over time, and how rough it is in each cell, after the region's mean level."""
+def fine_features(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align) -> torch.Tensor:
+    """Full-resolution features float32[N, FINE]: profiles of a region's level over frequency and time, relative to its
+    mean, and the standard deviation within each cell, which the feature maps no longer resolve."""
     values = []
     for shape in FINE_POOLS:
         mean, square = align(torch.cat([grey, grey * grey], dim=1), rois, shape, 1.0, SAMPLING).unbind(1)
@@ -150,8 +159,8 @@ def fine_look(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align
 
 
 def geometry(sides: torch.Tensor) -> torch.Tensor:
-    """float32[N, GEOMETRY] of widths and heights in network pixels: their logarithms, plain and as three waves, so
-    that a linear layer can tell one bandwidth from the next."""
+    """float32[N, GEOMETRY] of widths and heights in network pixels: logarithms and their Fourier features
+    (Tancik et al. 2020), so that a linear layer can distinguish bandwidths."""
     logs = torch.log2(sides.clamp(min=MIN_SIDE_PX)) - 5
     waves = [f(logs * turns) for turns in (0.75, 1.5, 3.0) for f in (torch.sin, torch.cos)]
     return torch.cat([logs / 4, *waves], dim=1)

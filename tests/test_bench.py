@@ -10,7 +10,7 @@ import pytest
 
 from app.bench import report as bench_report
 from app.bench import timing as bench
-from app.bench.report import Report, read_report
+from app.bench.report import BenchReport, read_report
 from app.bench.timing import ChangedError, captures, doubts, percentiles, same, stable, with_heads
 from engine.contract import WIDEBAND
 from engine.detection import Detection, Result
@@ -59,7 +59,7 @@ def test_heads_are_left_out_or_taken_again_under_other_names(toys: Store) -> Non
 
 
 def test_b02_every_stage_of_every_capture_is_timed_and_its_result_is_that_of_the_plain_way(toys: Store) -> None:
-    report = Report.measure(toys, [1, 3], 4, PLAIN)
+    report = BenchReport.measure(toys, [1, 3], 4, PLAIN)
     assert [run["signals"] for run in report.runs] == [1, 3]
     for run in report.runs:
         assert run["frames"] == len(run["frames_ms"]) == 4
@@ -75,7 +75,7 @@ def test_b02_a_result_that_changes_while_it_is_timed_is_an_error_and_no_figure(
 ) -> None:
     monkeypatch.setattr(bench, "same", lambda first, second: False)
     with pytest.raises(ChangedError, match=r"capture gave \d+ detections while timed, \d+ before"):
-        Report.measure(toys, [1], 2, PLAIN)
+        BenchReport.measure(toys, [1], 2, PLAIN)
 
 
 def test_results_are_the_same_when_detections_and_scores_are() -> None:
@@ -118,7 +118,7 @@ def test_b01_a_busy_machine_is_labelled(monkeypatch: pytest.MonkeyPatch) -> None
 def test_after_any_bench_choice_the_engine_runs_that_runtime_in_float32(tmp_path: Path, precision: str) -> None:
     store = toy_store(tmp_path / "models", {"trunk.int8.onnx": trunk()})
     add_head(store, "bright", 200)
-    report = Report.measure(store, [1], 2, ("cpu", "auto", precision, 1))
+    report = BenchReport.measure(store, [1], 2, ("cpu", "auto", precision, 1))
     (taken,) = [choice for choice in report.choices if choice["chosen"]]
     assert {choice["precision"] for choice in report.choices} == {precision}
     assert f"`auto` is {taken['runtime']} on this machine from now on, in {precision}" in list(report.lines())
@@ -132,7 +132,7 @@ def test_a_run_that_is_not_to_be_trusted_chooses_nothing_and_says_so(
 ) -> None:
     taken: list[Choice] = []
     monkeypatch.setattr(bench_report, "remember", lambda choice, backbone_hash: taken.append(choice))
-    report = Report.measure(toys, [1], 2, ("cpu", "auto", "float32", 1))
+    report = BenchReport.measure(toys, [1], 2, ("cpu", "auto", "float32", 1))
     assert taken == [] and len(report.choices) > 1
     assert not any(choice["chosen"] for choice in report.choices)
     assert any("no runtime chosen for `auto`" in line and "at least 40 frames" in line for line in report.lines())
@@ -141,7 +141,7 @@ def test_a_run_that_is_not_to_be_trusted_chooses_nothing_and_says_so(
 @pytest.mark.usefixtures("trusted")
 def test_a_runtime_that_was_named_leaves_no_choice(toys: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_report, "remember", lambda choice, backbone_hash: pytest.fail("remembered"))
-    assert Report.measure(toys, [1], 1, PLAIN).choices == []
+    assert BenchReport.measure(toys, [1], 1, PLAIN).choices == []
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_b03_a_missed_budget_is_an_exit_status(g20: Run, toys: Store) -> None:
 
 
 def test_b03_reports_are_compared_by_interval_and_not_by_chance(toys: Store) -> None:
-    report = Report.measure(toys, [1], 1, PLAIN)
+    report = BenchReport.measure(toys, [1], 1, PLAIN)
     rng = np.random.default_rng(0)
     (run,) = report.runs
     run["frames_ms"] = list(rng.normal(100, 5, 60))

@@ -136,7 +136,7 @@ def test_plot_without_matplotlib_is_refused_before_any_detection(
 
 def test_match_compares_with_the_annotations(g20: Run, recording: Path) -> None:
     done = g20("detect", recording, "--match")
-    assert "1 of 1 annotated signals found, 1 beside them" in done.out
+    assert "1 of 1 annotated signals found, 1 false positives" in done.out
     rows = [line.replace("│", " ").split() for line in done.out.splitlines()]
     assert any(row[:1] == ["alpha"] and row[-3:] == ["yes", "1.00", "0.90"] for row in rows)
     assert "in no annotation" in done.out

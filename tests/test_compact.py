@@ -31,7 +31,7 @@ from export.to_onnx import (
 )
 from network.compact import compact_heads
 from network.detector import detector, split
-from network.shared import FINE, FINE_POOLS, Fuse, SharedLayers, fine_look
+from network.shared import FINE, FINE_POOLS, Fuse, SharedLayers, fine_features
 
 from .toy_store import add_head, image, toy_store
 
@@ -142,7 +142,7 @@ def test_the_fine_look_tells_a_rough_region_from_an_even_one_at_any_level() -> N
     rough = even.clone()
     rough[..., ::2] += 0.2
     roi = torch.tensor([[0.0, 10, 10, 40, 40]])
-    plain, louder, other = (fine_look(grey, roi)[0] for grey in (even, even + 0.3, rough))
+    plain, louder, other = (fine_features(grey, roi)[0] for grey in (even, even + 0.3, rough))
     assert plain.shape == (FINE,)
     level = torch.zeros(FINE, dtype=torch.bool)
     level[[sum(2 * r * c + 1 for r, c in FINE_POOLS[: n + 1]) - 1 for n in range(len(FINE_POOLS))]] = True

@@ -252,6 +252,25 @@ def test_progress_of_unknown_length_counts(clock: Clock, capfd: pytest.CaptureFi
     assert capfd.readouterr().err.splitlines() == ["x: 1 done", "x: 2 done"]
 
 
+def test_a_task_in_phases_says_phase_count_and_status(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    with consoles.Reporter("a: features", unit="views") as reporter:
+        for done in ticking(clock, 4, 2.5):
+            reporter.update(done, 4)
+        clock.now_s += 5
+        reporter.update(1, 30, description="a: training", unit="epochs", status="F1 0.500")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["a: features: 1 of 4 views", "a: features: 3 of 4 views",
+                                "a: training: 1 of 30 epochs, F1 0.500"]  # fmt: skip
+
+
+def test_a_task_without_a_unit_says_its_phase_alone(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    with consoles.Reporter("extracting") as reporter:
+        clock.now_s += 5
+        reporter.update(description="certifying")
+    assert capfd.readouterr().err == "certifying\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo terminal")
 def test_on_a_terminal_the_bar_keeps_away_from_standard_output(tiny_models: Path, tmp_path: Path) -> None:
     path = write_recording(tmp_path / "long", captures=3)

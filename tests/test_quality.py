@@ -1,4 +1,4 @@
-"""Takes for measuring quality: retuning moves signals and their boxes alike, and recall is compared on what moved."""
+"""Evaluation captures: retuning moves signals and their boxes alike, and recall is compared on what moved."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.datasets import Take, of_noise, of_scenes, retuned
+from benchmarks.datasets import EvaluationCapture, of_noise, of_scenes, retuned
 from benchmarks.quality import recall_change
 from engine.contract import Contract
 from engine.detection import Detection
@@ -18,10 +18,12 @@ SMALL = Contract(sample_rate_hz=1e6, capture_s=0.02)
 TRUTH = Annotation("alpha", 0.0, 0.01, 100.1e6 - 10e3, 100.1e6 + 10e3)
 
 
-def tone(rate_hz: float, *truths: Annotation) -> Take:
+def tone(rate_hz: float, *truths: Annotation) -> EvaluationCapture:
     """A tone 100 kHz above 100 MHz."""
     iq = np.exp(2j * np.pi * 100e3 / rate_hz * np.arange(round(0.01 * rate_hz))).astype(np.complex64)
-    return Take("tone", Recording(Path("tone"), rate_hz, 100e6, iq.view(np.float32).reshape(-1, 2)), truths)
+    return EvaluationCapture(
+        "tone", Recording(Path("tone"), rate_hz, 100e6, iq.view(np.float32).reshape(-1, 2)), truths
+    )
 
 
 def strongest_hz(recording: Recording) -> float:
@@ -30,14 +32,14 @@ def strongest_hz(recording: Recording) -> float:
 
 
 @pytest.mark.parametrize("rate_hz", [0.5e6, 1e6, 2e6])
-def test_a_retuned_take_has_its_signal_where_its_box_says(rate_hz: float) -> None:
+def test_a_retuned_capture_has_its_signal_where_its_box_says(rate_hz: float) -> None:
     places = []
     for seed in range(5):
-        take = retuned(tone(rate_hz, TRUTH), SMALL, seed)
-        (truth,) = take.truths
-        assert strongest_hz(take.recording) == pytest.approx((truth.low_hz + truth.high_hz) / 2, abs=200)
+        capture = retuned(tone(rate_hz, TRUTH), SMALL, seed)
+        (truth,) = capture.truths
+        assert strongest_hz(capture.recording) == pytest.approx((truth.low_hz + truth.high_hz) / 2, abs=200)
         assert 99.5e6 < truth.low_hz < truth.high_hz < 100.5e6
-        assert take.recording.duration_s == pytest.approx(0.01)
+        assert capture.recording.duration_s == pytest.approx(0.01)
         places.append(truth.low_hz)
     assert np.ptp(places) > 100e3
 
@@ -60,9 +62,9 @@ def test_what_fills_the_band_or_leaves_it_is_not_retuned() -> None:
     assert retuned(tone(2e6, outside), SMALL, 0) is None
 
 
-def test_noise_takes_hold_no_truth_and_scenes_without_bursts_are_none() -> None:
-    (take,) = of_noise(SMALL, [], 1)
-    assert (take.truths, len(take.recording)) == ((), SMALL.capture_samples)
+def test_noise_captures_hold_no_truth_and_scenes_without_bursts_are_none() -> None:
+    (capture,) = of_noise(SMALL, [], 1)
+    assert (capture.truths, len(capture.recording)) == ((), SMALL.capture_samples)
     assert list(of_scenes(SMALL, [], 3)) == []
 
 

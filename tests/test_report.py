@@ -78,7 +78,7 @@ def test_quality_from_10_db_asks_for_strong_truths_and_does_not_blame_what_lies_
               there("alpha", 0.6, snr_db=30.0)]  # fmt: skip
     found = [seen("alpha", 0.0), seen("alpha", 0.2), seen("alpha", 0.4), seen("alpha", 0.8)]
     strong = evaluate([capture(truths, found)]).signals["alpha"].strong
-    assert (strong.truths, strong.found, strong.hits) == (2, 2, 1)
+    assert (strong.truths, strong.predictions, strong.true_positives) == (2, 2, 1)
 
 
 def test_without_a_strong_truth_there_is_no_quality_from_10_db() -> None:
@@ -115,7 +115,7 @@ def test_the_plane_wrongly_lit_is_what_detections_cover_once_outside_truths() ->
     quarter = Detection("alpha", 0.9, 0.0, 0.5, 0.0, 50.0, 1)
     other_half = replace(quarter, start_s=0.25, stop_s=0.75)  # the second half of the first, and as much beyond it
     inside = Annotation("alpha", 0.0, 0.5, 0.0, 25.0)
-    lit = [evaluate([capture(truths, found)], ["alpha"]).signals["alpha"].wrongly_lit for truths, found in (
+    lit = [evaluate([capture(truths, found)], ["alpha"]).signals["alpha"].false_positive_area for truths, found in (
         ([], [quarter]), ([], [quarter, other_half]), ([inside], [quarter]), ([inside], []),
         ([replace(inside, label="other")], [quarter]), ([], [replace(quarter, score=0.4)]),
     )]  # fmt: skip
@@ -126,7 +126,7 @@ def test_two_heads_on_one_burst_are_counted_and_cost_precision_until_arbitration
     images = [capture([there("alpha", 0.0), there("beta", 0.5)],
                       [seen("alpha", 0.0, 0.9), seen("beta", 0.0, 0.8), seen("beta", 0.5, 0.9)])]  # fmt: skip
     report = evaluate(images)
-    assert report.two_heads == 1
+    assert report.multi_claimed == 1
     assert report.confusion["alpha"] == {"alpha": 1, "beta": 1}
     cost = arbitration_cost(images)
     assert cost["two_heads_on_one_burst"] == {"without": 1, "with": 0}
@@ -172,9 +172,9 @@ def test_a_report_holds_together(seed: int) -> None:
     written = json.loads(json.dumps(report.as_json(), allow_nan=False))
     for name, signal in report.signals.items():
         assert (per_image(images, name) == signal.per_image).all()
-        assert signal.strong.found <= signal.scores.found
+        assert signal.strong.predictions <= signal.scores.predictions
         strong = [signal.by_snr["10-20 dB"], signal.by_snr[">=20 dB"]]
-        assert (signal.strong.truths, signal.strong.hits) == tuple(map(sum, zip(*strong, strict=True)))
+        assert (signal.strong.truths, signal.strong.true_positives) == tuple(map(sum, zip(*strong, strict=True)))
         truths, found, hits = signal.per_image.T
         assert (hits <= np.minimum(truths, found)).all()
         f1 = written["signals"][name]["f1"]
@@ -182,7 +182,7 @@ def test_a_report_holds_together(seed: int) -> None:
         assert sum(truths for truths, _ in signal.by_bandwidth.values()) == truths.sum()
         assert sum(found for _, found in signal.by_bandwidth.values()) == hits.sum()
         assert all(found <= truths for truths, found in (*signal.by_snr.values(), *signal.by_bandwidth.values()))
-        assert 0 <= signal.wrongly_lit <= 1
+        assert 0 <= signal.false_positive_area <= 1
         assert report.confusion.get(name, {name: 0})[name] >= hits.sum()
 
 

@@ -49,7 +49,8 @@ def recording(tmp_path: Path) -> Path:
 
 def test_annotated_recordings_become_samples(run: Run, store: SampleStore, recording: Path) -> None:
     done = run("add", "alpha", recording, "--negatives", 1)
-    assert done.output == "street.sigmf-meta: 3 windows of 50 ms, boxes: 2 of the signal, 1 beside it\n"
+    boxes = "2 of the signal, 1 of other labelled signals in these windows"
+    assert done.output == f"street.sigmf-meta: 3 windows of 50 ms, boxes: {boxes}\n"
     assert len(store.list("alpha")) == 3
 
 
@@ -144,7 +145,8 @@ def test_labels_go_out_as_coco_and_come_back_corrected(
     tables["annotations"] = [row for row in tables["annotations"] if row["category_id"] == known]
     path.write_text(json.dumps(tables))
     done = run("add", "alpha", "--coco", path)
-    assert "annotations.json: 2 windows of 50 ms, boxes: 2 of the signal, 0 beside it" in done.output
+    boxes = "2 of the signal, 0 of other labelled signals in these windows"
+    assert f"annotations.json: 2 windows of 50 ms, boxes: {boxes}" in done.output
     assert sum(len(sample.boxes) for sample in store.list("alpha")) == 2
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError, StoreError
-from training.samples.placement import placed
+from training.samples.placement import assign_sides
 from training.samples.splits import MIN_LABELLED, Split, last_split
 from training.samples.store import SampleStore
 
@@ -192,7 +192,7 @@ def test_whatever_comes_and_goes_no_sample_moves_and_no_recording_leaks(steps: A
                 assert not train & validation
                 sides |= split.sides
                 kept = {key: sides[key] for key in store.samples}
-                assert placed(store.list("alpha"), kept, {}, 0.5, seed + 1) == {}
+                assert assign_sides(store.list("alpha"), kept, {}, 0.5, seed + 1) == {}
 
 
 # sides asked for

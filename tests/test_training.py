@@ -19,10 +19,10 @@ from network.shared import INPUT_SIZE, SharedLayers, deltas_to, moved
 from training.backbone import shared
 from training.backbone import train as backbone
 from training.backbone.crops import SceneImages, Shape
-from training.backbone.losses import NOTHING_IOU, SAMPLED, sampled_boxes, shared_losses
+from training.backbone.losses import BACKGROUND_IOU, SAMPLED, sampled_boxes, shared_losses
 from training.backbone.release import parts
-from training.backbone.train import ManyTypes, Settings, begin, rate_at, train
-from training.head.views import PLAIN, View, draw_views, seen, seen_boxes
+from training.backbone.train import BackboneSettings, ManyTypes, begin, rate_at, train
+from training.head.views import PLAIN, View, augment_boxes, augment_image, draw_views
 
 SMALL = Shape(128, 128, 2)
 
@@ -51,13 +51,13 @@ def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_goes_on_where_it_stopped(scenes: Path, tmp_path: Path) -> None:
     for steps in (2, 3):
-        train(scenes, tmp_path, Settings(steps=steps, save_every=1))
+        train(scenes, tmp_path, BackboneSettings(steps=steps, save_every=1))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 3
 
 
 def test_a_run_may_begin_with_the_weights_of_a_release(scenes: Path, tmp_path: Path) -> None:
-    train(scenes, tmp_path / "first", Settings(steps=1))
+    train(scenes, tmp_path / "first", BackboneSettings(steps=1))
     tensors, fuse, shared = parts(tmp_path / "first")
     (tmp_path / "v1").mkdir()
     (tmp_path / "v1" / "backbone.onnx").write_bytes(backbone_graph(tensors, INPUT_SIZE))
@@ -87,7 +87,7 @@ def release(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_shared_layers_learn_on_a_backbone_that_stays_as_it_is(scenes: Path, release: Path, tmp_path: Path) -> None:
     for epochs in (1, 4):  # the second goes on from the first
-        shared.train(scenes, tmp_path, release, shared.Settings(epochs=epochs, batch_size=16, warm_up=1), 1)
+        shared.train(scenes, tmp_path, release, shared.SharedLayerSettings(epochs=epochs, batch_size=16, warm_up=1), 1)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == list(range(1, 5))
     assert log[-1]["loss"] < log[0]["loss"]
@@ -100,13 +100,13 @@ def test_shared_layers_learn_on_a_backbone_that_stays_as_it_is(scenes: Path, rel
 def test_shared_layers_see_what_the_engine_shows_them(scenes: Path, release: Path, tmp_path: Path) -> None:
     """From what was kept of a scene the same vectors come as the release's graph gives."""
     scene = scenes / "wideband" / "train" / "000001.npz"
-    shared.look_at(scene, tmp_path, release)
-    data = shared.looks(tmp_path, ["a", "b"])
+    shared.cache_roi_features(scene, tmp_path, release)
+    data = shared.load_roi_dataset(tmp_path, ["a", "b"])
     assert {0, 1, 2} <= set(data.types.tolist())
     layers = SharedLayers()
     stored = stored_tensors((release / "shared.onnx").read_bytes())
     layers.load_state_dict({name: stored[name] for name in layers.state_dict()})
-    vectors, _ = layers.told(data.seen.float(), data.boxes)
+    vectors, _ = layers.embed_regions(data.features.float(), data.boxes)
     with np.load(scene) as sample:
         rng = np.random.default_rng(1)
         levels = (
@@ -121,8 +121,8 @@ def test_shared_layers_see_what_the_engine_shows_them(scenes: Path, release: Pat
 
 
 def test_of_a_label_left_out_nothing_is_learnt(scenes: Path, release: Path, tmp_path: Path) -> None:
-    shared.look_at(scenes / "ism" / "train" / "000002.npz", tmp_path, release)
-    whole, part = shared.looks(tmp_path, ["a", "b"]), shared.looks(tmp_path, ["b"])
+    shared.cache_roi_features(scenes / "ism" / "train" / "000002.npz", tmp_path, release)
+    whole, part = shared.load_roi_dataset(tmp_path, ["a", "b"]), shared.load_roi_dataset(tmp_path, ["b"])
     assert 0 < len(part.types) < len(whole.types)
     assert (part.types == 1).sum() < (whole.types == 2).sum()  # nothing, among regions that touch an `a`
     assert (part.types == 0).sum() == (whole.types == 1).sum() > 0
@@ -136,7 +136,7 @@ def test_a_loss_that_is_no_number_stops_the_run(scenes: Path, tmp_path: Path, mo
 
     monkeypatch.setattr(backbone, "shared_losses", broken)
     with pytest.raises(HydraError, match=r"loss of step 0 is nan; .*smaller --learning-rate"):
-        train(scenes, tmp_path / "run", Settings(steps=2))
+        train(scenes, tmp_path / "run", BackboneSettings(steps=2))
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
@@ -155,7 +155,7 @@ def test_crops_hold_their_boxes(scenes: Path) -> None:
 
 
 def test_the_rate_warms_up_holds_and_falls_to_nothing() -> None:
-    settings = Settings(steps=1000, warm_up=50, decay_share=0.3)
+    settings = BackboneSettings(steps=1000, warm_up=50, decay_share=0.3)
     rates = [rate_at(step, settings) for step in range(1001)]
     assert all(before <= after for before, after in pairwise(rates[:50]))
     assert set(rates[50:700]) == {1.0}
@@ -170,7 +170,7 @@ def test_near_and_far_regions_are_learnt_from_and_not_too_many() -> None:
     boxes = sampled_boxes(regions, truth, (128, 128))
     overlap = box_iou(boxes, truth)[:, 0]
     assert len(boxes) == SAMPLED
-    assert (overlap > 0.5).any() and (overlap < NOTHING_IOU).any()
+    assert (overlap > 0.5).any() and (overlap < BACKGROUND_IOU).any()
     assert len(sampled_boxes(regions, truth[:0], (128, 128))) == SAMPLED
 
 
@@ -203,9 +203,9 @@ def test_views_follow_from_their_seed_and_begin_with_the_plain_one() -> None:
     assert draw_views(6, 4) != draw_views(6, 5)
     assert draw_views(6, 4)[0] == PLAIN
     image = np.random.default_rng(0).integers(0, 255, (1024, 1024)).astype(np.uint8)
-    assert seen(image, PLAIN) is image
+    assert augment_image(image, PLAIN) is image
     view = View(100, 200, -2.0, -30.0, 7)
-    assert np.array_equal(seen(image, view), seen(image, view))
+    assert np.array_equal(augment_image(image, view), augment_image(image, view))
 
 
 def test_shared_layers_stop_at_a_loss_that_is_no_number(
@@ -214,7 +214,7 @@ def test_shared_layers_stop_at_a_loss_that_is_no_number(
     monkeypatch.setattr(shared, "ProcessPoolExecutor", lambda processes, context: ThreadPoolExecutor(processes))
     monkeypatch.setattr(shared, "edges_loss", lambda boxes, refined, truths: refined.sum() * float("nan"))
     with pytest.raises(HydraError, match=r"loss of epoch 1 is nan; .*smaller --learning-rate"):
-        shared.train(scenes, tmp_path, release, shared.Settings(epochs=1, batch_size=16), 1)
+        shared.train(scenes, tmp_path, release, shared.SharedLayerSettings(epochs=1, batch_size=16), 1)
     assert not (tmp_path / "last.pt").exists()
 
 
@@ -223,7 +223,7 @@ def test_boxes_move_with_the_image(right: int, down: int) -> None:
     image = np.zeros((1024, 1024), np.uint8)
     image[100:300, 50:150] = 200
     view = View(right, down)
-    shown, boxes = seen(image, view), seen_boxes(np.array([[50, 100, 150, 300]], np.float32), view)
+    shown, boxes = augment_image(image, view), augment_boxes(np.array([[50, 100, 150, 300]], np.float32), view)
     covered = np.zeros_like(shown, bool)
     for x_min, y_min, x_max, y_max in boxes.astype(int):
         covered[y_min:y_max, x_min:x_max] = True
@@ -234,6 +234,6 @@ def test_boxes_move_with_the_image(right: int, down: int) -> None:
 def test_noise_raises_the_floor_and_leaves_what_is_far_above() -> None:
     image = np.full((1024, 1024), 100, np.uint8)
     image[:, :400] = 250
-    shown = seen(image, View(noise_db=6.0, seed=1)).astype(float)
+    shown = augment_image(image, View(noise_db=6.0, seed=1)).astype(float)
     assert shown[:, 500:].mean() > 112
     assert abs(shown[:, :350].mean() - 250) < 3

@@ -68,7 +68,7 @@ def test_imports_of_the_folders_are_prefixed_and_nothing_else() -> None:
     assert prefixed(text) == (
         "from hydra_rf.engine import Engine\nfrom hydra_rf.engine.boxes import iou\n    import hydra_rf.app.x as y\n"
         "from .engine import x\nfrom engineering import y\nfrom training data to a head\n"
-        "files('hydra_rf.engine.kernels')\nx = 'engine'\n"
+        "files('hydra_rf.engine.devices.kernels')\nx = 'engine'\n"
     )
 
 
@@ -134,7 +134,7 @@ def test_a_pack_of_a_damaged_store_is_refused(tiny: Store, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_kernel_sources_are_found_in_the_wheel(site: Path, tmp_path: Path) -> None:
-    code = "import hydra_rf.engine.kernels as k; print(k.__file__, len(k.source('front_end.cu')))"
+    code = "import hydra_rf.engine.devices.kernels as k; print(k.__file__, len(k.source('front_end.cu')))"
     file, length = ran("-c", code, cwd=tmp_path, PYTHONPATH=str(site)).split()
     assert Path(file).is_relative_to(site) and int(length) > 1000
 

@@ -59,6 +59,13 @@ def test_all_that_is_in_a_window_is_labelled(store: SampleStore, tmp_path: Path)
     assert sorted(box.label for box in sample.boxes) == ["alpha", "lte", "other"]
 
 
+def test_progress_counts_the_windows_gone_through(store: SampleStore, tmp_path: Path) -> None:
+    counts: list[tuple[int, int]] = []
+    path = record(tmp_path / "r", at(0.01, 0.02), seconds=0.15)
+    store.add_recording("alpha", path, contract=CONTRACT, on_window=lambda done, total: counts.append((done, total)))
+    assert counts == [(0, 3), (1, 3), (2, 3)]
+
+
 def test_the_files_own_name_for_the_signal_can_be_given(store: SampleStore, tmp_path: Path) -> None:
     path = record(tmp_path / "r", at(0.01, 0.02, "WiFi 802.11"))
     with pytest.raises(InputError, match=r"no window shows 'alpha' \(labels in it: 'WiFi 802.11'\); .*--label"):

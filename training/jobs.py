@@ -1,4 +1,4 @@
-"""One training asked for, from samples to a version in the store: train, export, certify, measure, publish, decide.
+"""Training job, from samples to a version in the store: train, export, certify, evaluate, publish, promote.
 
 Publishing is tried before training: lock, rights, disk space. Nothing of the store changes before the exported head has
 been read back, certified and measured; then the version appears, active or as a candidate, in one step. The training
@@ -43,7 +43,7 @@ ROOM_BYTES = 1 << 20  # of the store's disk; a compact head takes about 100 kB, 
 
 @dataclass(frozen=True)
 class Published:
-    """How a training ended: what was found before and after, on the same validation samples, and what was decided."""
+    """Result of a training job: metrics before and after on the same validation samples, and the promotion decision."""
 
     signal: str
     version: int
@@ -77,7 +77,7 @@ def train_signal(
     """Trains a compact head for `signal` on the store's backbone and publishes it; events up to `Published`, or to
     `Cancelled`, after which nothing is saved and nothing promoted.
 
-    `same_as`: labels of the bank that are the same kind of signal and must not be learnt as something else.
+    `same_as`: labels of the negative feature bank that are the same kind of signal and must not serve as negatives.
     Raises InputError on too few or unfit samples, MismatchError on samples of another front end, StoreError when
     this signal is being trained already or the store cannot be written, before training where that shows by then. When
     publishing failed, a call with the same samples and settings publishes without training again.
@@ -210,7 +210,7 @@ def _publish(
 
 
 def certify_head(head: Head, samples: Sequence[Sample], describer: Describer) -> Certificate:
-    """The head in torch against the graph that the engine runs, on what the backbone says of samples."""
+    """Certificate of a head: torch against the exported graph, on the backbone features of samples."""
     stacked = stack([head])
     session = Loader(describer.release).compact(stacked.capacity)
     weights = {name: torch.from_numpy(array[None]) for name, array in head.weights.items()}

@@ -1,4 +1,4 @@
-"""What `g20 bench` reports: runs, the machine they were made on, what to doubt, and how they compare with earlier."""
+"""Benchmark report of `g20 bench`: runs, machine, reliability of the timings, and comparison with an earlier report."""
 
 import json
 import os
@@ -40,13 +40,13 @@ class Verdict:
 
 
 @dataclass
-class Report:
+class BenchReport:
     runs: list[dict[str, Any]]
     machine: dict[str, Any]
     models: dict[str, Any]
     choices: list[dict[str, Any]]  # runtimes timed for `auto`, where that was asked for; `chosen` if trusted
-    labels: list[str]  # why not to trust the figures
-    wrong: bool  # an engine did not find what the plain way finds
+    labels: list[str]  # reasons not to trust the timings
+    wrong: bool  # an engine's detections differ from the reference run's
 
     @classmethod
     def measure(
@@ -55,9 +55,9 @@ class Report:
         counts: Sequence[int],
         frames: int,
         asked: Asked,
-        tick: Callable[[], None] = lambda: None,
-        tell: Callable[[str], None] = lambda text: None,
-    ) -> "Report":
+        on_frame: Callable[[], None] = lambda: None,
+        on_phase: Callable[[str], None] = lambda text: None,
+    ) -> "BenchReport":
         """Times the active heads of a store, so many at a time. Raises HydraError where there are none."""
         device, runtime, precision, threads = asked
         place = open_device(device)
@@ -68,19 +68,21 @@ class Report:
         choices: list[dict[str, Any]] = []
         chosen(runtime, precision, release.backbone_hash, kind=place.kind)  # names refused before anything is timed
         if place.kind == CPU and runtime == AUTO and not snapshot.full and release.has("trunk.onnx"):
-            tell("trying runtimes")
+            on_phase("trying runtimes")
             choices = _time_runtimes(release, precision, threads)
             runtime = _fastest(choices)["runtime"]
         loader = Loader(release, runtime, threads, precision, place)
         iqs = captures(release.contract)
         runs, wrong = [], False
         for count in counts:
-            tell(f"{count} heads")
+            on_phase(f"{count} heads")
             heads = with_heads(snapshot, count)
-            with opened(heads, Loader(release, "onnxruntime", 1, FLOAT32, open_device("recording"))) as plain:
-                golden = {n: plain.detect(iq, sample_rate_hz=release.contract.sample_rate_hz) for n, iq in iqs.items()}
+            with opened(heads, Loader(release, "onnxruntime", 1, FLOAT32, open_device("recording"))) as reference:
+                golden = {
+                    n: reference.detect(iq, sample_rate_hz=release.contract.sample_rate_hz) for n, iq in iqs.items()
+                }
             with opened(heads, loader) as engine:
-                run = timed(engine, golden, iqs, frames, tick)
+                run = timed(engine, golden, iqs, frames, on_frame)
             runs.append(figures(run, release.contract))
             labels += [f"{count} heads: {doubt}" for doubt in doubts(run, FRAMES_NEEDED)]
             exact = run.ran_on["precision"] == FLOAT32
@@ -98,11 +100,10 @@ class Report:
         )
 
     def lines(self) -> Iterator[str]:
-        """The verdict, memory, and what to doubt, in words."""
+        """Verdict, memory and reservations, in words."""
         rate = f"{self.models['contract']['sample_rate_hz'] / 1e6:g} MS/s"
         for run in self.runs:
-            kept = "yes" if run["real_time"] >= 1 else "no"
-            yield f"{rate} sustained with {run['signals']} heads: {kept}, {run['real_time']:.2f}x"
+            yield f"{rate} sustained with {run['signals']} heads: {real_time(run)}"
         weights = self.models["weights_bytes"] / 1e6
         yield f"weights of the whole store {weights:.1f} MB, memory of this process {self.machine['memory_mb']:.0f} MB"
         proof = self.runs[-1]["against_plain"]
@@ -159,6 +160,11 @@ def _verdict(signals: int, before_ms: Sequence[float], after_ms: Sequence[float]
     return Verdict(f"{signals} heads: {ratio:.3f} of the earlier time ({low:.3f} to {high:.3f}): {word}", bool(low > 1))
 
 
+def real_time(run: dict[str, Any]) -> str:
+    """Verdict on one run: "yes, 1.25x" where detection is as fast as the samples arrive."""
+    return f"{'yes' if run['real_time'] >= 1 else 'no'}, {run['real_time']:.2f}x"
+
+
 def read_report(path: Path) -> dict[str, Any]:
     """An earlier `g20 bench --json`. Raises InputError on anything else."""
     try:
@@ -193,7 +199,7 @@ def _fastest(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _busy() -> Iterator[str]:
-    """Others at work on this machine, as far as it can be told."""
+    """Warning about other load on this machine, by its load average."""
     waiting = os.getloadavg()[0]
     if waiting > 0.7 * (os.cpu_count() or 1):
         yield f"the load average was {waiting:.1f} before the first frame"

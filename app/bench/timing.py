@@ -1,7 +1,7 @@
-"""Timing an engine honestly: whole captures, warmed up, results checked while the clock runs.
+"""Timing of an engine: whole captures, warmed up, with results checked against a reference run.
 
-A run is: one engine with so many heads, three captures in turn (dense, sparse, empty), every result held against the
-one that the plain way gave before: ONNX Runtime in float32 on one core, block by block. A run that is fast because it
+A run is: one engine with so many heads, three captures in turn (dense, sparse, empty), every result compared with
+that of a reference run: ONNX Runtime in float32 on one core, block by block. A run that is fast because it
 finds nothing, or something else, is an error and not a figure.
 """
 
@@ -29,7 +29,7 @@ WINDOW: Final = 6  # frames; twice so many in a row whose medians agree are warm
 STABLE: Final = 0.1  # by how much they may differ
 MOST_WARM_UP: Final = 60  # frames
 PERCENTILES: Final = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
-LEAST_MATCHED: Final = 0.95  # of the plain way's detections, by a trunk in 8 bits
+LEAST_MATCHED: Final = 0.95  # of the reference run's detections, by a trunk in 8 bits
 SAME_SCORE: Final = 1e-3  # of a result while timing and of the same engine's first
 
 
@@ -39,7 +39,7 @@ class ChangedError(HydraError):
 
 @dataclass(frozen=True)
 class Frames:
-    """What one run measured."""
+    """Measurements of one run."""
 
     signals: int
     total_ms: list[float]
@@ -47,7 +47,7 @@ class Frames:
     ran_on: dict[str, str]
     warm_up: int  # frames
     is_warm: bool
-    certificate: Certificate  # against the plain way
+    certificate: Certificate  # against the reference run
     detections: dict[str, int] = field(default_factory=dict)  # by capture
 
 
@@ -68,11 +68,11 @@ def _capture(contract: Contract, bursts: int) -> np.ndarray:
             place(iq, fsk(length, rng), first, rng.uniform(-0.4, 0.4), 10 ** (rng.uniform(12, 25) / 20) * FSK_BAND**0.5)
         else:
             place(iq, wifi(length, rng), first, 0.0, 10 ** (rng.uniform(12, 25) / 20) * WIFI_BAND**0.5)
-    return iq.astype(np.complex64)
+    return np.asarray(iq, np.complex64)
 
 
 def with_heads(snapshot: Snapshot, count: int) -> Snapshot:
-    """The snapshot's heads, some left out, or taken again under other names, to be `count`."""
+    """Snapshot with `count` heads: a subset, or with heads repeated under other names."""
     heads = snapshot.heads
     chosen = [heads[place % len(heads)] for place in range(count)]
     named = [h if place < len(heads) else _renamed(h, place // len(heads) + 1) for place, h in enumerate(chosen)]
@@ -84,16 +84,15 @@ def _renamed(head: Head, turn: int) -> Head:
 
 
 def opened(snapshot: Snapshot, loader: Loader) -> Engine:
-    """An engine without a store, whose heads stay as they are. It gives every head's detections: heads are compared one
-    by one."""
+    """An engine with fixed heads and without arbitration, so that results are compared head by head."""
     network, contract = loader.network(snapshot), loader.release.contract
     return Engine(None, contract, network, snapshot, loader.device, loader=loader, arbitrate=False)
 
 
 def timed(
-    engine: Engine, golden: dict[str, Result], iqs: dict[str, np.ndarray], frames: int, tick: Callable[[], None]
+    engine: Engine, golden: dict[str, Result], iqs: dict[str, np.ndarray], frames: int, on_frame: Callable[[], None]
 ) -> Frames:
-    """Times `frames` captures, in turn, after as many as it takes to warm up. `golden`: what the plain way found.
+    """Times `frames` captures, in turn, after as many as it takes to warm up. `golden`: results of the reference run.
 
     Raises ChangedError where a result is not the one that the same engine gave first.
     """
@@ -124,14 +123,14 @@ def timed(
     for count in range(frames):
         for stage, ms in one(count).timings_ms.items():
             stages.setdefault(stage, []).append(ms)
-        tick()
+        on_frame()
     found = {name: len(result) for name, result in first.items()}
     ran_on = dict(next(iter(first.values())).ran_on)
     return Frames(len(engine.snapshot.heads), walls, stages, ran_on, number, warm, certificate, found)
 
 
 def stable(walls_ms: Sequence[float]) -> bool:
-    """Whether the last two windows of frames took the same, about."""
+    """True where the medians of the last two windows of frames agree."""
     if len(walls_ms) < 2 * WINDOW:
         return False
     before, after = np.median(walls_ms[-2 * WINDOW : -WINDOW]), np.median(walls_ms[-WINDOW:])
@@ -145,15 +144,15 @@ def same(first: Result, second: Result) -> bool:
 
 
 def compared(contract: Contract, golden: dict[str, Result], found: dict[str, Result]) -> Certificate:
-    """Detections of all captures against those of the plain way, head by head."""
+    """Detections of all captures against those of the reference run, head by head."""
     ran = next(iter(found.values())).ran_on
-    plain = next(iter(golden.values())).ran_on
+    reference = next(iter(golden.values())).ran_on
     pairs = (
         (_found(golden[name].detections, signal, contract), _found(found[name].detections, signal, contract))
         for name in golden
         for signal in sorted({d.signal for d in (*golden[name], *found[name])})
     )
-    return certify(", ".join(plain.values()), ", ".join(ran.values()), pairs)
+    return certify(", ".join(reference.values()), ", ".join(ran.values()), pairs)
 
 
 def _found(detections: Sequence[Detection], signal: str, contract: Contract) -> Found:
@@ -163,7 +162,7 @@ def _found(detections: Sequence[Detection], signal: str, contract: Contract) -> 
 
 
 def figures(run: Frames, contract: Contract) -> dict[str, Any]:
-    """A run in numbers, for the report: milliseconds at percentiles, and what follows from them."""
+    """Statistics of a run for the report: percentiles in milliseconds, throughput, real-time factor."""
     mean_ms = float(np.mean(run.total_ms))
     return {
         "signals": run.signals,
@@ -185,16 +184,16 @@ def percentiles(walls_ms: Sequence[float]) -> dict[str, float]:
 
 
 def doubts(run: Frames, frames_needed: int) -> Iterator[str]:
-    """Why a run's figures should not be trusted, if there is a reason."""
+    """Reasons not to trust the timings of a run."""
     if len(run.total_ms) < frames_needed:
         yield f"{len(run.total_ms)} frames, {frames_needed} are needed for the high percentiles"
     if not run.is_warm:
         yield f"not warm after {run.warm_up} frames"
-    spread = float(np.percentile(run.total_ms, 95) / np.median(run.total_ms))
-    if spread > 1.5:
-        yield f"p95 is {spread:.1f} times the median: something else runs on this machine"
+    tail_ratio = float(np.percentile(run.total_ms, 95) / np.median(run.total_ms))
+    if tail_ratio > 1.5:
+        yield f"p95 is {tail_ratio:.1f} times the median: something else runs on this machine"
     if not run.detections["dense"]:
         yield "nothing was found in the dense capture"
     proof, exact = run.certificate, run.ran_on.get("precision", FLOAT32) == FLOAT32
     if not (proof.passed if exact else proof.matched >= LEAST_MATCHED * max(proof.detections, 1)):
-        yield f"not what the plain way finds: {run.certificate.matched} of {run.certificate.detections} matched"
+        yield f"not what the reference run finds: {run.certificate.matched} of {run.certificate.detections} matched"

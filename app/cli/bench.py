@@ -1,15 +1,17 @@
-"""g20 bench: how fast detection is on this machine, by number of heads, and whether it keeps up with the samples."""
+"""g20 bench: detection time on this machine by number of heads, and real-time capability."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from .options import DEVICE, PRECISION, RUNTIME, Device, Models, Precision, Runtime, located
-from .output import data_console, say
-from .progress import progress_bar
+from .output import Reporter, data_console, say
+
+if TYPE_CHECKING:
+    from app.bench.report import BenchReport
 
 
 def register(app: typer.Typer) -> None:
@@ -33,17 +35,16 @@ def bench(
     With --runtime auto, the runtimes installed are timed, and the fastest is what auto means from then on, on this
     machine, in this precision; a run that is not to be trusted changes nothing.
     """
-    from app.bench.report import Report, read_report
+    from app.bench.report import BenchReport, read_report
     from engine.store.registry import Store
 
     counts = _counts(signals)
     earlier = read_report(compare) if compare else None
     store = Store(located(models))
-    with progress_bar() as bar:
-        task = bar.add_task("preparing", total=len(counts) * frames)
-        report = Report.measure(
-            store, counts, frames, (device, runtime, precision, threads), lambda: bar.advance(task),
-            lambda text: bar.update(task, description=text),
+    with Reporter("preparing", len(counts) * frames, "frames") as reporter:
+        report = BenchReport.measure(
+            store, counts, frames, (device, runtime, precision, threads), reporter.advance,
+            lambda phase: reporter.update(description=phase),
         )  # fmt: skip
     verdicts = report.against(earlier) if earlier else []
     if as_json:
@@ -73,7 +74,7 @@ def _counts(text: str) -> list[int]:
     return counts
 
 
-def _choices(report: Any) -> Table | None:
+def _choices(report: "BenchReport") -> Table | None:
     if not report.choices:
         return None
     table = Table(title="runtimes that `auto` chooses from, ms for the trunk alone", title_justify="left")
@@ -86,20 +87,21 @@ def _choices(report: Any) -> Table | None:
     return table
 
 
-def _table(report: Any) -> Table:
+def _table(report: "BenchReport") -> Table:
+    from app.bench.report import real_time
+
     table = Table(title=report.title, title_justify="left")
     for heading in ("heads", "p50 ms", "p90", "p95", "p99", "max", "captures/s", "real time"):
         table.add_column(heading, justify="right")
     for run in report.runs:
         total = run["total_ms"]
         walls = (f"{total[name]:.1f}" for name in ("p50", "p90", "p95", "p99", "max"))
-        kept_up = f"{'yes' if run['real_time'] >= 1 else 'no'}, {run['real_time']:.2f}x"
-        table.add_row(str(run["signals"]), *walls, f"{run['captures_per_s']:.2f}", kept_up)
+        table.add_row(str(run["signals"]), *walls, f"{run['captures_per_s']:.2f}", real_time(run))
     table.caption = "ran on " + ", ".join(report.runs[0]["ran_on"].values())
     return table
 
 
-def _stages(report: Any) -> Table:
+def _stages(report: "BenchReport") -> Table:
     stages = list(report.runs[0]["stages_ms"])
     table = Table(title="stages, median ms", title_justify="left")
     for heading in ("heads", *stages):

@@ -65,15 +65,19 @@ def detect(
     if plot is not None:
         _check_plotting()
     failed = False
-    computing = {"device": device, "runtime": runtime, "precision": precision}
     with (
         Engine.open(
-            located(models), signals=wanted, threshold=threshold, arbitrate=not all_heads, **computing
+            located(models),
+            signals=wanted,
+            threshold=threshold,
+            arbitrate=not all_heads,
+            device=device,
+            runtime=runtime,
+            precision=precision,
         ) as engine,
         stop_on(SIGINT) as stop,
     ):
-        lines = JsonLines() if as_json else CsvLines() if as_csv else NoLines() if sigmf else None
-        lines = lines or TableLines(tuple(engine.snapshot.versions))
+        lines = _lines(engine, as_json=as_json, as_csv=as_csv, sigmf=sigmf)
         for path in files:
             try:
                 recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
@@ -83,11 +87,19 @@ def detect(
                 complain(error)
                 failed = True
             else:
-                _finish(run, engine, sigmf=sigmf, match=match, plot=plot, beside=as_json or as_csv or sigmf)
+                _finish(run, engine, sigmf=sigmf, match=match, plot=plot, machine_readable=as_json or as_csv or sigmf)
             if stop.is_set():
                 raise typer.Exit(INTERRUPTED)
     if failed:
         raise typer.Exit(1)
+
+
+def _lines(engine: Engine, *, as_json: bool, as_csv: bool, sigmf: bool) -> Lines:
+    if as_json:
+        return JsonLines()
+    if as_csv:
+        return CsvLines()
+    return NoLines() if sigmf else TableLines(tuple(engine.snapshot.versions))
 
 
 @dataclass
@@ -162,13 +174,13 @@ class _Run:
         )
 
 
-def _finish(run: _Run, engine: Engine, *, sigmf: bool, match: bool, plot: Path | None, beside: bool) -> None:
-    """Writes what needs all detections; the comparison goes `beside` the data, to standard error, or after them."""
+def _finish(run: _Run, engine: Engine, *, sigmf: bool, match: bool, plot: Path | None, machine_readable: bool) -> None:
+    """Writes what needs all detections; the comparison goes to standard error if the data are machine-readable."""
     found = sorted(run.found, key=lambda d: (d.start_s, d.low_hz, d.signal))
     if sigmf:
         typer.echo(json.dumps(as_sigmf(found, run.recording), indent=2))
     if match:
-        console = progress_console if beside else data_console
+        console = progress_console if machine_readable else data_console
         console.print(matched_table(run.recording, found, engine.snapshot.versions))
     if plot is not None:
         _plot(plot, engine, run.recording, found)

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request to stop at the next good moment."""
+"""Signal handling: Ctrl-C as a request to stop at the next safe point."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_on(*numbers: signal.Signals) -> Iterator[threading.Event]:
-    """An event that the first of these signals sets; the second raises KeyboardInterrupt.
+    """Event that the first of these signals sets; the second raises KeyboardInterrupt.
 
     Outside the main thread, where Python takes no signals, it stays unset.
     """

@@ -1,4 +1,4 @@
-"""How detections are printed while they are found: JSON lines, CSV, or a table of fixed widths."""
+"""Printing of detections as they are found: JSON lines, CSV, or a table of fixed widths."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +68,7 @@ class TableLines:
 
 
 class NoLines:
-    """For what is written when all is found."""
+    """Prints nothing, for formats written at the end of a recording."""
 
     def begin(self, path: Path, recording: Recording) -> None:
         pass

@@ -28,7 +28,7 @@ from . import (
 from . import (
     versions as version_commands,
 )
-from .output import complain, data_console, progress_bar
+from .output import Reporter, complain, data_console
 
 app = typer.Typer(help="Find radio signals in IQ recordings.", no_args_is_help=True, pretty_exceptions_enable=False)
 for commands in (detecting, bench_commands, sample_commands, training_commands, version_commands):
@@ -71,8 +71,7 @@ def extract(
 
     sizes = (int(size) if size.is_integer() else size for size in _numbers(anchor_sizes))
     anchors = Anchors(tuple(sizes), _numbers(anchor_ratios))
-    with progress_bar() as bar:
-        task = bar.add_task("extracting", total=None, status="")
+    with Reporter("extracting") as reporter:
         done = run_extract(
             checkpoint,
             signal,
@@ -81,7 +80,7 @@ def extract(
             anchors=anchors,
             nms_iou=nms_iou,
             notes=notes,
-            progress=lambda text: bar.update(task, description=text),
+            progress=lambda text: reporter.update(description=text),
         )
     typer.echo(f"backbone v{done.backbone_version}: {done.backbone_tensors} tensors, {done.backbone_values:,} values")
     typer.echo(f"head {done.signal} v{done.head_version}: {done.head_tensors} tensors, {done.head_values:,} values")
@@ -102,7 +101,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 @app.command()
 def devices() -> None:
-    """What detection can run on here, and why not on a GPU where it cannot."""
+    """List the devices and runtimes for detection, and the reason where a GPU cannot be used."""
     from engine.devices.cuda import missing
     from engine.sessions.open import CPU, GPU, installed
 

@@ -1,4 +1,4 @@
-"""Options that several commands share: the model store, and what computes.
+"""Options shared by several commands: model store, device, runtime and precision.
 
 `Device`, `Runtime` and `Precision` take their defaults from the environment; an option on the command line wins.
 """
@@ -43,7 +43,7 @@ Precision = Annotated[
 
 
 def located(given: Path | None) -> Path:
-    """The store to use; which one goes to standard error, unless it was given."""
+    """Model store to use; its path is printed to standard error, unless it was given."""
     found = locate(given)
     if given is None:
         say(f"models: {found.path.absolute()} ({found.origin})")

@@ -1,8 +1,8 @@
-"""Where text goes: data to standard output, everything else to standard error."""
+"""Console output: data to standard output, messages and progress to standard error."""
 
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -24,6 +24,81 @@ def complain(error: Exception) -> None:
     progress_console.print(" ".join(f"g20: {error}".splitlines()), style="red", soft_wrap=True)
 
 
+def number_text(value: Any, decimals: int = 2) -> str:
+    """A number with so many decimals; None as a dash, anything else as it is."""
+    if isinstance(value, int | float):
+        return f"{value:.{decimals}f}"
+    return "-" if value is None else str(value)
+
+
+class Reporter:
+    """Progress of one task on standard error: a bar on a terminal, else a line every five seconds.
+
+    A line reads "DESCRIPTION: 35 of 120 UNIT, STATUS". Without a unit, steps are not counted. Use it in a `with` block.
+    """
+
+    def __init__(self, description: str, total: int | None = None, unit: str = "") -> None:
+        self._description, self._total, self._unit = description, total, unit
+        self._done, self._status = 0, ""
+        self._said_s = monotonic()
+        self._bar = progress_bar()
+        self._task = self._bar.add_task(description, total=total, count=self._count("/"), status="")
+
+    def advance(self, status: str = "") -> None:
+        self.update(self._done + 1, status=status)
+
+    def update(
+        self,
+        done: int | None = None,
+        total: int | None = None,
+        *,
+        description: str | None = None,
+        unit: str | None = None,
+        status: str | None = None,
+    ) -> None:
+        """Changes what is given, and prints a line where one is due."""
+        self._done = self._done if done is None else done
+        self._total = self._total if total is None else total
+        self._description = self._description if description is None else description
+        self._unit = self._unit if unit is None else unit
+        self._status = self._status if status is None else status
+        self._bar.update(
+            self._task,
+            description=self._description,
+            completed=self._done,
+            total=self._total,
+            count=self._count("/"),
+            status=self._status,
+        )
+        if (
+            not progress_console.is_terminal
+            and self._done != self._total
+            and monotonic() - self._said_s >= LINE_EVERY_S
+        ):
+            self._said_s = monotonic()
+            count = f": {self._count(' of ')} {self._unit}" if self._unit else ""
+            say(", ".join(part for part in (f"{self._description}{count}", self._status) if part))
+
+    def pause(self) -> None:
+        """Takes the bar off the terminal, so that data can be printed there."""
+        self._bar.stop()
+
+    def resume(self) -> None:
+        self._bar.start()
+
+    def __enter__(self) -> "Reporter":
+        self.resume()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pause()
+
+    def _count(self, of: str) -> str:
+        if not self._unit:
+            return ""
+        return str(self._done) if self._total is None else f"{self._done}{of}{self._total}"
+
+
 def progress(
     items: Iterable[Item],
     description: str,
@@ -32,41 +107,17 @@ def progress(
     unit: str = "done",
     status: Callable[[], str] = str,
 ) -> Iterator[Item]:
-    """`items`, with their progress on standard error: a bar on a terminal, else a line every five seconds.
+    """`items`, with their progress as `Reporter` shows it; `status` is called after each.
 
-    The line reads "DESCRIPTION: 35 of 120 UNIT, STATUS"; `status` is called for what else has come about. The bar is
-    away while an item is with the caller, where data may be printed on the same terminal.
+    The bar is off the terminal while an item is with the caller, who may print data there.
     """
-    if progress_console.is_terminal:
-        return _with_bar(items, description, total, status)
-    return _with_lines(items, description, total, unit, status)
-
-
-def _with_lines(
-    items: Iterable[Item], description: str, total: int | None, unit: str, status: Callable[[], str]
-) -> Iterator[Item]:
-    said_s = monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        if monotonic() - said_s >= LINE_EVERY_S and done != total:
-            said_s = monotonic()
-            count = f"{done} {unit}" if total is None else f"{done} of {total} {unit}"
-            say(", ".join(part for part in (f"{description}: {count}", status()) if part))
-
-
-def _with_bar(items: Iterable[Item], description: str, total: int | None, status: Callable[[], str]) -> Iterator[Item]:
-    bar = progress_bar()
-    task = bar.add_task(description, total=total, status="")
-    try:
-        bar.start()
+    with Reporter(description, total, unit) as reporter:
         for item in items:
             if data_console.is_terminal:
-                bar.stop()
+                reporter.pause()
             yield item
-            bar.update(task, advance=1, status=status())
-            bar.start()
-    finally:
-        bar.stop()
+            reporter.advance(status())
+            reporter.resume()
 
 
 def progress_bar() -> Progress:
@@ -74,7 +125,7 @@ def progress_bar() -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[count]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("{task.fields[status]}", markup=False),
         console=progress_console,

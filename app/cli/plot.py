@@ -1,4 +1,4 @@
-"""A picture of a recording: its spectrogram with the detections, milliseconds across, megahertz up."""
+"""Plot of a recording: spectrogram with detections, time in milliseconds, frequency in megahertz."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ COLOURS = ("#ff5d5d", "#ffd23f", "#7cffb2", "#5fc9ff", "#ff9df5", "#ffffff")
 
 
 def draw(target: Path, contract: Contract, recording: Recording, found: Sequence[Detection]) -> None:
-    """Writes a PNG of the first captures of a recording, second by second as the engine saw them."""
+    """Writes a PNG of the first captures of a recording, as in detection."""
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     axes = figure.add_subplot()
     centre_hz = recording.center_freq_hz or 0.0

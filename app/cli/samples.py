@@ -1,4 +1,4 @@
-"""g20 samples: labelled windows in and out of the training data."""
+"""g20 samples: import, list, removal and export of labelled samples."""
 
 import json
 from enum import StrEnum
@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from engine.errors import HydraError, StoreError
 from engine.store.finding import find_models
 
 from .options import Models
-from .output import complain, data_console, say
+from .output import Reporter, complain, data_console, say
 
 if TYPE_CHECKING:
     from engine.contract import Contract
-    from training.samples.sample import Sample
+    from training.samples.sample import Sample, Side
     from training.samples.store import SampleStore
 
 Data = Annotated[Path, typer.Option("--data", help="Where samples are kept.")]
@@ -74,21 +75,24 @@ def add(
 
     store, contract = SampleStore(data), Store(find_models(models)).release().contract
     store.folder(signal)  # refuses a bad name once, not for each file
-    wish = None if side is None else side.value
+    wish: Side | None = None if side is None else ("train" if side is SideName.train else "validation")
     if coco is not None:
         from training.samples.labels import coco_in
 
-        _added(coco, coco_in(store, signal, coco, contract=contract, side=wish, label=label), contract)
+        with Reporter(coco.name, unit="images") as reporter:
+            imported = coco_in(store, signal, coco, contract=contract, side=wish, label=label, on_image=reporter.update)
+        _added(coco, imported, contract)
     refused = []
     for path in files or ():
         try:
             recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
             for note in recording.notes:
                 say(f"{path.name}: {note}")
-            found = store.add_recording(
-                signal, recording, contract=contract, limit=limit, negatives=negatives, side=wish,
-                boxes_physical=boxes, label=label,
-            )  # fmt: skip
+            with Reporter(path.name, unit="windows") as reporter:
+                found = store.add_recording(
+                    signal, recording, contract=contract, limit=limit, negatives=negatives, side=wish,
+                    boxes_physical=boxes, label=label, on_window=reporter.update,
+                )  # fmt: skip
         except HydraError as error:
             complain(error)
             refused.append(path)
@@ -115,7 +119,7 @@ def show(
     table = Table()
     headings = ("sample", "side", "own", "others", "at s", "from") if signal else ("signal", "samples", "labelled", "v")
     for heading in headings:
-        justify = "left" if heading in ("sample", "side", "from", "signal") else "right"
+        justify: JustifyMethod = "left" if heading in ("sample", "side", "from", "signal") else "right"
         table.add_column(heading, justify=justify, overflow="fold")
     for name in store.signals() if signal is None else (signal,):
         samples, split = store.list(name), last_split(store.splits_folder(name))
@@ -184,7 +188,9 @@ def _added(path: Path, samples: "list[Sample]", contract: "Contract") -> None:
     own = sum(len(sample.own_boxes) for sample in samples)
     others = sum(len(sample.boxes) for sample in samples) - own
     windows = f"{len(samples)} windows of {contract.capture_s * 1e3:g} ms"
-    typer.echo(f"{path.name}: {windows}, boxes: {own} of the signal, {others} beside it")
+    typer.echo(
+        f"{path.name}: {windows}, boxes: {own} of the signal, {others} of other labelled signals in these windows"
+    )
 
 
 def _box(text: str, signal: str) -> tuple[float, float, float, float, str]:

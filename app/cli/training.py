@@ -6,7 +6,6 @@ from signal import SIGINT, SIGTERM
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from engine.errors import UnavailableError
@@ -14,7 +13,7 @@ from engine.store.finding import find_models
 
 from .interrupts import stop_on
 from .options import Models
-from .output import data_console, progress_console, say
+from .output import Reporter, data_console, number_text, say
 
 if TYPE_CHECKING:
     from training.head.loop import Epoch
@@ -71,8 +70,7 @@ def train(
     from training.jobs import Published
     from training.samples.store import SampleStore
 
-    with stop_on(SIGINT, SIGTERM) as stop, _bar() as bar:
-        task = bar.add_task("features", total=None, said="")
+    with stop_on(SIGINT, SIGTERM) as stop, Reporter(f"{signal}: features", unit="views") as reporter:
         events = train_signal(
             signal,
             SampleStore(data),
@@ -85,16 +83,20 @@ def train(
         )
         for event in events:
             if isinstance(event, Prepared):
-                bar.update(task, completed=event.done, total=event.total)
+                reporter.update(event.done, event.total)
             elif isinstance(event, Epoch):
-                bar.update(
-                    task, description="epochs", completed=event.epoch, total=event.total_epochs, said=_live(event)
+                reporter.update(
+                    event.epoch,
+                    event.total_epochs,
+                    description=f"{signal}: training",
+                    unit="epochs",
+                    status=_live(event),
                 )
             elif isinstance(event, Cancelled):
                 say(f"{signal}: cancelled; nothing was saved and nothing promoted")
                 raise typer.Exit(1)
             elif isinstance(event, Published):
-                bar.update(task, visible=False)
+                reporter.pause()
                 data_console.print(_before_and_after(event))
                 if not event.decision.promote and event.active is None:
                     say(f"{signal}: no version is active, so it is not detected; see `g20 versions {signal}`")
@@ -114,7 +116,7 @@ def _before_and_after(done: "Published") -> Table:
     before = done.before.report.as_json() if done.before else {}
     after = done.after.report.as_json()
     for name, key in (("F1", "f1"), ("precision", "precision"), ("recall", "recall"), ("AP50", "ap50")):
-        table.add_row(name, _share(before.get(key)), _share(after[key]))
+        table.add_row(name, number_text(before.get(key), 3), number_text(after[key], 3))
     table.add_row("objects found / there", _counts(before), _counts(after))
     trained = done.trained
     table.add_row("epochs, best", "", f"{trained.epochs_trained}, {trained.best_epoch}")
@@ -125,21 +127,5 @@ def _before_and_after(done: "Published") -> Table:
     return table
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def _counts(report: dict[str, Any]) -> str:
     return f"{report['hits']} / {report['truths']}" if report else "-"
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[said]}", markup=False),
-        TimeElapsedColumn(),
-        console=progress_console,
-        disable=not progress_console.is_terminal,
-    )

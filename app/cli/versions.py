@@ -1,6 +1,7 @@
-"""g20 versions, g20 store: what the model store holds, which version is active, and moves of it."""
+"""g20 versions, g20 store: contents of the model store, promotion and rollback of versions, integrity checks."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from engine.store.history import activations, is_kept
 from engine.store.registry import Store
 
 from .options import Models
-from .output import data_console, say
+from .output import data_console, number_text, say
 
 SHOWN_METRICS = ("f1_score", "precision", "recall")
 BY_HAND = "chosen on the command line"
@@ -45,7 +46,7 @@ def versions(
     changes = rollback or any(number is not None for number in (promote, pin, unpin))
     store = Store(find_models(models, to_change=changes))
     if signal is None:
-        _tell(store.index(), _signals_table, as_json)
+        _print(store.index(), _signals_table, as_json)
         return
     before = store.history(signal)["active_version"]
     if promote is not None:
@@ -59,14 +60,14 @@ def versions(
     history = store.history(signal)
     if promote is not None or rollback:
         say(f"{signal}: version {history['active_version']} is active; it was {before or 'none'}")
-    _tell(history, _versions_table, as_json)
+    _print(history, _versions_table, as_json)
 
 
 def check(
     models: Models = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
 ) -> None:
-    """Hold every file against its hash, and histories, pointers and the index against each other."""
+    """Verify the hash of every file, and that histories, pointers and the index agree."""
     store = Store(find_models(models, to_change=repair))
     if repair:
         for problem in store.repair():
@@ -91,7 +92,7 @@ def reset(
         typer.echo(f"{signal}: version {version} is active")
 
 
-def _tell(document: dict[str, Any], table: Any, as_json: bool) -> None:
+def _print(document: dict[str, Any], table: Callable[[dict[str, Any]], Table], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
@@ -105,7 +106,7 @@ def _signals_table(index: dict[str, Any]) -> Table:
         table.add_row(
             name,
             "none" if about["active_head_version"] is None else f"v{about['active_head_version']}",
-            _share(about["f1_score"]),
+            number_text(about["f1_score"]),
             _text(about["sample_count"]),
             _time(about["last_trained"]),
             _runs(name, about),
@@ -130,7 +131,7 @@ def _versions_table(history: dict[str, Any]) -> Table:
             _state(entry, history["active_version"], been),
             _time(entry.get("created_at")),
             _text(entry.get("sample_count")),
-            *(_share(metrics.get(name)) for name in SHOWN_METRICS),
+            *(number_text(metrics.get(name)) for name in SHOWN_METRICS),
             _text(entry.get("promotion_reason") or "not decided"),
         )
     return table
@@ -150,15 +151,11 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _time(stamp: Any) -> str:
-    """A time of the history in UTC, whatever zone it was written in; text that is none as it is."""
+    """A timestamp of the history, converted to UTC; other text unchanged."""
     try:
         return datetime.fromisoformat(stamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (TypeError, ValueError, OverflowError):  # a year before 1 or after 9999 in UTC
         return _text(stamp)
-
-
-def _share(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, int | float) else _text(value)
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""Training batches: crops of rendered scenes at the scale that the network sees, all of one shape in a batch.
+"""Training batches: crops of rendered scenes at the network's scale, all of one shape in a batch.
 
-A whole input costs two seconds a step on two cores, so most steps see parts: tall strips for wide short bursts,
+A whole input costs two seconds a step on two cores, so most steps use crops: tall strips for wide short bursts,
 flat strips for narrow long ones, squares, and now and then the whole for context.
 """
 
@@ -18,8 +18,8 @@ from torch.nn import functional
 from engine.regions import regions
 from network.shared import INPUT_SIZE
 
-MIN_SEEN: Final = 0.3  # of a box's area inside the crop, or it is dropped
-MIN_SIDE_PX: Final = 0.4  # network pixels; thinner boxes are widened around their middle
+MIN_CROP_SHARE: Final = 0.3  # of a box's area inside the crop, or it is dropped
+MIN_TRUTH_SIDE_PX: Final = 0.4  # network pixels; thinner boxes are widened around their middle
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ TALL: Final = Shape(512, 192, 3)
 FLAT: Final = Shape(128, 768, 3)
 SQUARE: Final = Shape(256, 384, 3)
 WHOLE: Final = Shape(*INPUT_SIZE, 1)
-SHAPES: Final = {
+SHAPES: Final[dict[str, tuple[tuple[Shape, float], ...]]] = {
     "wideband": ((TALL, 0.5), (SQUARE, 0.3), (WHOLE, 0.2)),
     "ism": ((FLAT, 0.4), (SQUARE, 0.4), (WHOLE, 0.2)),
 }
@@ -76,7 +76,7 @@ class SceneImages:
 
 
 def _item(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One scene at the network's scale: image, truths, their numbers, and regions (kept beside the scene)."""
+    """One scene at the network's scale: image, truths, their numbers, and regions (cached next to the scene)."""
     with np.load(path, allow_pickle=False) as stored:
         labels, boxes, image = stored["labels"], stored["boxes"], stored["image"]
     kept = path.with_suffix(".regions.npy")
@@ -85,7 +85,7 @@ def _item(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray,
     found = np.load(kept, allow_pickle=False)
     numbers = np.array([classes.index(str(label)) for label in labels], dtype=np.int64)
     small = (to_input(image)[0] * 255).round().to(torch.uint8).numpy()
-    truths = at_least(to_input_boxes(boxes, image.shape[0]), MIN_SIDE_PX)
+    truths = at_least(to_input_boxes(boxes, image.shape[0]), MIN_TRUTH_SIDE_PX)
     return small, truths, numbers, to_input_boxes(found[found[:, 2] > 0], image.shape[0])
 
 
@@ -114,8 +114,8 @@ def at_least(boxes: np.ndarray, side: float) -> np.ndarray:
 
 def _visible(boxes: np.ndarray, labels: np.ndarray, corner: np.ndarray, size: tuple[int, int]) -> Any:
     moved = boxes - np.tile(corner, 2)
-    seen = np.stack([moved[:, 0::2].clip(0, size[0]), moved[:, 1::2].clip(0, size[1])], axis=2).reshape(-1, 4)
-    whole, kept = boxes[:, 2:] - boxes[:, :2], seen[:, 2:] - seen[:, :2]
-    enough = np.prod(kept, axis=1) > np.minimum(MIN_SEEN * np.prod(whole, axis=1), 1200)
+    visible = np.stack([moved[:, 0::2].clip(0, size[0]), moved[:, 1::2].clip(0, size[1])], axis=2).reshape(-1, 4)
+    whole, kept = boxes[:, 2:] - boxes[:, :2], visible[:, 2:] - visible[:, :2]
+    enough = np.prod(kept, axis=1) > np.minimum(MIN_CROP_SHARE * np.prod(whole, axis=1), 1200)
     keep = enough & (kept > np.minimum(1.0, 0.5 * whole)).all(axis=1)
-    return seen[keep], labels[keep]
+    return visible[keep], labels[keep]

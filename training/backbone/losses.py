@@ -1,4 +1,8 @@
-"""What the shared layers are taught: which type of signal a region holds, if any, and where its edges are."""
+"""Losses of the shared layers: signal type of a region (cross-entropy) and box regression.
+
+Boxes are regressed with the generalised IoU loss (Rezatofighi et al. 2019) and smooth L1 on R-CNN box codes (Girshick
+et al. 2014; Girshick 2015).
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,18 +15,18 @@ from network.shared import MIN_SIDE_PX, deltas_to
 
 Truth = tuple[torch.Tensor, torch.Tensor]  # boxes float32[M, 4] in network pixels, class numbers int64[M]
 
-SIGNAL_IOU: Final = 0.5  # a region that overlaps a truth by so much holds it
-NOTHING_IOU: Final = 0.3  # and by less, nothing; between them it is asked nothing
-EDGES_IOU: Final = 0.35  # from here on its edges are taught
+SIGNAL_IOU: Final = 0.5  # regions of at least this IoU with a truth are of its class
+BACKGROUND_IOU: Final = 0.3  # below it they are background; in between they are ignored
+EDGES_IOU: Final = 0.35  # from here on a region takes part in box regression
 SAMPLED: Final = 96  # boxes of an image
 SAMPLED_NEAR: Final = 48  # of them at most, near a truth
-JITTERS: Final = 2  # disturbed copies of each truth among them
+JITTERS: Final = 2  # jittered copies of each truth among them
 JITTER: Final = 0.12  # of a side
-UNASKED: Final = -100  # cross_entropy's own word for it
+IGNORE_INDEX: Final = -100  # of cross_entropy: boxes that belong to no class for certain
 
 
 def sampled_boxes(regions: torch.Tensor, truth: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """What is learnt from in one image: regions and disturbed truths, float32[up to SAMPLED, 4]."""
+    """Training boxes of one image: region proposals and jittered truths, float32[up to SAMPLED, 4]."""
     if not len(truth):
         return regions[:SAMPLED]
     jittered = truth.repeat(JITTERS, 1)
@@ -35,43 +39,45 @@ def sampled_boxes(regions: torch.Tensor, truth: torch.Tensor, size: Sequence[int
     near = box_iou(boxes, truth).amax(1) >= EDGES_IOU
     close = torch.nonzero(near)[:, 0]
     close = close[torch.randperm(len(close))[:SAMPLED_NEAR]]
-    far = torch.nonzero(~near)[:, 0][: SAMPLED - len(close)]  # those that stand out most
+    far = torch.nonzero(~near)[:, 0][: SAMPLED - len(close)]  # the best-ranked proposals
     return boxes[torch.cat([close, far])]
 
 
 def shared_losses(
     logits: torch.Tensor, refined: torch.Tensor, boxes: Sequence[torch.Tensor], targets: Sequence[Truth]
 ) -> dict[str, torch.Tensor]:
-    """logits float32[N, C + 1] of all images' boxes (the last class is nothing), refined float32[N, 4]."""
-    overlaps, numbers, wanted = [], [], []
+    """Losses by name, from logits float32[N, C + 1] (last class: background) and refined boxes float32[N, 4]."""
+    overlaps, classes, wanted = [], [], []
     for part, (truth, kinds) in zip(boxes, targets, strict=True):
-        overlap, owner = owners(part, truth)
+        overlap, owner = assign_truths(part, truth)
         overlaps.append(overlap)
-        numbers.append(kinds[owner] if len(truth) else torch.zeros(len(part), dtype=torch.int64))
+        classes.append(kinds[owner] if len(truth) else torch.zeros(len(part), dtype=torch.int64))
         wanted.append(truth[owner] if len(truth) else part)
     overlap = torch.cat(overlaps)
-    names = named(overlap, torch.cat(numbers), logits.shape[1] - 1)
-    losses = {"type": functional.cross_entropy(logits, names, ignore_index=UNASKED)}
+    names = class_targets(overlap, torch.cat(classes), logits.shape[1] - 1)
+    losses = {"type": functional.cross_entropy(logits, names, ignore_index=IGNORE_INDEX)}
     near = overlap >= EDGES_IOU
     if near.any():
         losses["edges"] = edges_loss(torch.cat(list(boxes))[near], refined[near], torch.cat(wanted)[near])
     return losses
 
 
-def owners(boxes: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each box the largest overlap (IoU) with a truth, and that truth's number; zeros where there is none."""
+def assign_truths(boxes: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Assignment of boxes to truths: the largest IoU of each box, float32[N], and the index of that truth, int64[N]."""
     if not len(truth):
         return torch.zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.int64)
     overlap, owner = box_iou(boxes, truth).max(1)
     return overlap, owner
 
 
-def named(overlap: torch.Tensor, numbers: torch.Tensor, nothing: int) -> torch.Tensor:
-    """int64[N]: the type that each box holds, by its overlap with a truth of type `numbers`."""
-    name = torch.where(overlap >= SIGNAL_IOU, numbers, UNASKED)
-    return torch.where(overlap < NOTHING_IOU, nothing, name)
+def class_targets(overlap: torch.Tensor, classes: torch.Tensor, background: int) -> torch.Tensor:
+    """Class targets int64[N] by IoU with truths of `classes` int64[N]: class, background or IGNORE_INDEX."""
+    name = torch.where(overlap >= SIGNAL_IOU, classes, IGNORE_INDEX)
+    return torch.where(overlap < BACKGROUND_IOU, background, name)
 
 
 def edges_loss(boxes: torch.Tensor, refined: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
+    """Box regression loss: GIoU plus 0.3 times smooth L1 on box codes, all float32[N, 4]."""
     steps = functional.smooth_l1_loss(deltas_to(boxes, refined), deltas_to(boxes, truths))
-    return generalized_box_iou_loss(refined, truths, reduction="mean") + 0.3 * steps
+    overlap: torch.Tensor = generalized_box_iou_loss(refined, truths, reduction="mean")
+    return overlap + 0.3 * steps

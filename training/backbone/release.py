@@ -1,9 +1,9 @@
-"""A finished backbone run as a release in a store.
+"""Publishing of a finished backbone run as a release in a store.
 
     python -m training.backbone.release RUN MODELS --scenes SCENES --contract wideband
 
-Weights are rounded to 16 bits first, so that what is certified is what is stored; graphs are written and held against
-torch on rendered scenes; and the bank is filled: vectors of what the backbone's training scenes hold, by label.
+Weights are rounded to 16 bits first, so that what is certified is what is stored; graphs are exported and
+compared with torch on rendered scenes; and the negative feature bank is filled: vectors of training scenes, by label.
 """
 
 import argparse
@@ -47,8 +47,8 @@ CALIBRATED: Final = 24  # scenes of each contract, for the trunk in 8 bits
 BANK_SCENES: Final = 160
 BANK_EACH: Final = 60  # vectors of a label
 BANK_BACKGROUND: Final = 1200
-BANK_IOU: Final = 0.6  # from here on a proposal is its truth's
-BACKGROUND_IOU: Final = 0.15  # and up to here it is nothing
+BANK_IOU: Final = 0.6  # a proposal of at least this IoU has its truth's label
+BANK_BACKGROUND_IOU: Final = 0.15  # and of at most this, it is background
 
 
 def parts(run: Path) -> tuple[Tensors, Fuse, SharedLayers]:
@@ -78,7 +78,7 @@ def publish(run: Path, store: Store, scenes: Path, contract_name: str, notes: st
     }
     paths = sorted((scenes / contract_name / "train").glob("[0-9]*.npz"))
     files["trunk.int8.onnx"] = int8_graph(files["trunk.onnx"], _calibration(scenes), INPUT_SIZE)
-    certificate, bank = _look(files, tensors, fuse, shared, paths)
+    certificate, bank = _certificate_and_bank(files, tensors, fuse, shared, paths)
     if not certificate.passed:
         raise HydraError(f"{run}: the ONNX files find something else than torch: {certificate}; nothing was written")
     files["certificate.json"] = json.dumps(certificate.as_json(), indent=2).encode()
@@ -106,7 +106,7 @@ def _calibration(scenes: Path) -> Iterator[np.ndarray]:
                 yield stored["image"].astype(np.float32) / np.float32(255)
 
 
-def _look(
+def _certificate_and_bank(
     files: dict[str, bytes], tensors: Tensors, fuse: Fuse, shared: SharedLayers, paths: Sequence[Path]
 ) -> tuple[Certificate, dict[str, np.ndarray]]:
     """The certificate over the first scenes, and the bank over many."""
@@ -137,7 +137,7 @@ def _look(
 
 
 def _rows(found: dict[str, np.ndarray], boxes: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Vectors of one scene by label; those of nothing under BACKGROUND."""
+    """Vectors of one scene by label, those without a signal under BACKGROUND."""
     vectors = found["vectors"].astype(np.float16)
     if not len(boxes):
         yield BACKGROUND, vectors[:8]
@@ -146,7 +146,7 @@ def _rows(found: dict[str, np.ndarray], boxes: np.ndarray, labels: np.ndarray) -
     best, owner = overlap.max(axis=1), overlap.argmax(axis=1)
     for index in np.flatnonzero(best >= BANK_IOU):
         yield str(labels[owner[index]]), vectors[index : index + 1]
-    yield BACKGROUND, vectors[best <= BACKGROUND_IOU][:8]  # the likeliest come first
+    yield BACKGROUND, vectors[best <= BANK_BACKGROUND_IOU][:8]  # the likeliest come first
 
 
 def _some(rows: np.ndarray, label: str, rng: np.random.Generator) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Training the layers that compact heads share, on a release whose backbone stays as it is.
+"""Training of the shared layers of compact heads, on a release with a frozen backbone.
 
     python -m training.backbone.shared SCENES RUN --release models/backbone/v1 --epochs 12
 
-What these layers see of a scene's regions does not change while they learn: it is computed once for each scene and kept
-in RUN (0.6 MB a scene). After that an epoch of 6,000 scenes takes a minute or two, where the whole backbone would take
+RoI features, the input of these layers, do not change in training: they are computed once for each scene and cached in
+RUN (0.6 MB a scene). After that an epoch of 6,000 scenes takes a minute or two, where the whole backbone would take
 hours. RUN/last.pt is written after each epoch, and a run that is started again goes on from it;
 `training.backbone.release` takes it as it takes one of `training.backbone.train`.
 """
@@ -33,8 +33,8 @@ from engine.sessions.base import Session
 from engine.sessions.open import open_session
 from network.shared import WIDE, SharedLayers
 
-from .crops import MIN_SIDE_PX, at_least, to_input, to_input_boxes
-from .losses import EDGES_IOU, UNASKED, edges_loss, named, owners, sampled_boxes
+from .crops import MIN_TRUTH_SIDE_PX, at_least, to_input, to_input_boxes
+from .losses import EDGES_IOU, IGNORE_INDEX, assign_truths, class_targets, edges_loss, sampled_boxes
 from .train import ManyTypes, begin, scene_classes
 
 GAIN: Final = (0.9, 1.05)  # of a scene's levels
@@ -42,7 +42,7 @@ LIFT: Final = (-0.06, 0.06)
 
 
 @dataclass(frozen=True)
-class Settings:
+class SharedLayerSettings:
     epochs: int = 12
     learning_rate: float = 1e-3
     batch_size: int = 512  # regions
@@ -55,22 +55,22 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Looks:
-    """Regions of many scenes: what is seen of them, float16[N, LOOK]; which type they hold; boxes float32[N, 4] in
-    network pixels, and the truths they overlap most, by how much."""
+class RoiDataset:
+    """RoI features float16[N, ROI_FEATURES] of the regions of many scenes, class targets int64[N], boxes float32[N, 4]
+    in network pixels, and for each the truth of largest IoU, float32[N, 4] and float32[N]."""
 
-    seen: torch.Tensor
+    features: torch.Tensor
     types: torch.Tensor
     boxes: torch.Tensor
     truths: torch.Tensor
     overlap: torch.Tensor
 
-    def batch(self, rows: torch.Tensor) -> "Looks":
-        return Looks(*(value[rows] for value in vars(self).values()))
+    def batch(self, rows: torch.Tensor) -> "RoiDataset":
+        return RoiDataset(*(value[rows] for value in vars(self).values()))
 
 
-def look_at(scene: Path, out: Path, release: Path) -> None:
-    """Keeps what the shared layers see of one training scene, at a level of its own, unless it is there already."""
+def cache_roi_features(scene: Path, out: Path, release: Path) -> None:
+    """Caches the RoI features of one training scene, at a random gain and offset, unless they are there already."""
     target = out / f"{scene.parent.parent.name}-{scene.stem}.npz"
     if target.exists():
         return
@@ -85,18 +85,18 @@ def look_at(scene: Path, out: Path, release: Path) -> None:
     grey = image.astype(np.float32) / np.float32(255)
     found = regions(grey)
     inside = to_input_boxes(found[found[:, 2] > 0], len(image)).astype(np.float32)
-    truth = torch.from_numpy(at_least(to_input_boxes(truths, len(image)), MIN_SIDE_PX).astype(np.float32))
+    truth = torch.from_numpy(at_least(to_input_boxes(truths, len(image)), MIN_TRUTH_SIDE_PX).astype(np.float32))
     small = to_input(image)[None]
     boxes = sampled_boxes(torch.from_numpy(inside), truth, small.shape[2:])
-    overlap, owner = owners(boxes, truth)
+    overlap, owner = assign_truths(boxes, truth)
     fused = torch.from_numpy(next(iter(_trunk(release).run({"image": grey[None, None]}).values())))
     with torch.no_grad():
-        seen = SharedLayers().look(fused, small, [boxes])
+        features = SharedLayers().roi_features(fused, small, [boxes])
     aside = target.with_suffix(f".{os.getpid()}.tmp.npz")
     np.savez(
         aside,
         allow_pickle=False,
-        seen=seen.half().numpy(),
+        seen=features.half().numpy(),
         labels=labels[owner.numpy()] if len(labels) else np.full(len(boxes), "", np.str_),
         boxes=boxes.numpy(),
         truths=truth[owner].numpy() if len(truth) else boxes.numpy(),
@@ -107,29 +107,29 @@ def look_at(scene: Path, out: Path, release: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _trunk(release: Path) -> Session:
-    """One a process, for as long as it lives."""
+    """Trunk session, one per process."""
     return open_session((release / "trunk.onnx").read_bytes(), threads=1)
 
 
-def looks(folder: Path, classes: Sequence[str]) -> Looks:
-    """What `look_at` kept in a folder, less regions that hold a type which is not among the sorted `classes`."""
+def load_roi_dataset(folder: Path, classes: Sequence[str]) -> RoiDataset:
+    """RoI features cached in a folder, less regions of a type that is not among the sorted `classes`."""
     paths = sorted(folder.glob("*-[0-9]*.npz"))
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("seen", "labels", "boxes", "truths", "overlap")}
-    for path in tqdm(paths, desc="looks", unit="scene"):
+    for path in tqdm(paths, desc="reading RoI features", unit="scene"):
         with np.load(path, allow_pickle=False) as stored:
             known = np.isin(stored["labels"], [*classes, ""])
             for name, values in columns.items():
                 values.append(stored[name][known])
     labels = np.concatenate(columns.pop("labels"))
     numbers = torch.from_numpy(np.searchsorted(classes, labels))
-    seen, boxes, truths, overlap = (torch.from_numpy(np.concatenate(values)) for values in columns.values())
-    return Looks(seen, named(overlap, numbers, len(classes)), boxes, truths, overlap)
+    features, boxes, truths, overlap = (torch.from_numpy(np.concatenate(values)) for values in columns.values())
+    return RoiDataset(features, class_targets(overlap, numbers, len(classes)), boxes, truths, overlap)
 
 
-def train(scenes: Path, run: Path, release: Path, settings: Settings, processes: int = 2) -> None:
+def train(scenes: Path, run: Path, release: Path, settings: SharedLayerSettings, processes: int = 2) -> None:
     """Trains the shared layers of `release` for `settings.epochs`, on nothing of the labels `settings.without`.
 
-    Raises HydraError on a loss that is no number; the last checkpoint stands.
+    Raises HydraError on a loss that is not finite; the last checkpoint is kept.
     """
     classes = [label for label in scene_classes(scenes) if label not in settings.without]
     kept = run / "looks"
@@ -137,9 +137,9 @@ def train(scenes: Path, run: Path, release: Path, settings: Settings, processes:
     (run / "classes.json").write_text(json.dumps(classes))
     paths = [path for name in sorted(CONTRACTS) for path in sorted((scenes / name / "train").glob("[0-9]*.npz"))]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        looked = pool.map(partial(look_at, out=kept, release=release), paths, chunksize=4)
-        list(tqdm(looked, total=len(paths), desc="looking", unit="scene"))
-    data = looks(kept, classes)
+        cached = pool.map(partial(cache_roi_features, out=kept, release=release), paths, chunksize=4)
+        list(tqdm(cached, total=len(paths), desc="RoI features", unit="scene"))
+    data = load_roi_dataset(kept, classes)
     torch.manual_seed(settings.seed)
     model = ManyTypes(len(classes))
     begin(model, release)
@@ -172,10 +172,10 @@ def train(scenes: Path, run: Path, release: Path, settings: Settings, processes:
         (run / "next.pt").replace(run / "last.pt")
 
 
-def _loss(model: ManyTypes, batch: Looks, settings: Settings) -> torch.Tensor:
-    vectors, refined = model.shared.told(batch.seen.float(), batch.boxes, settings.dropout)
+def _loss(model: ManyTypes, batch: RoiDataset, settings: SharedLayerSettings) -> torch.Tensor:
+    vectors, refined = model.shared.embed_regions(batch.features.float(), batch.boxes, settings.dropout)
     loss = functional.cross_entropy(
-        model.types(vectors[:, WIDE:]), batch.types, ignore_index=UNASKED, label_smoothing=settings.smoothing
+        model.types(vectors[:, WIDE:]), batch.types, ignore_index=IGNORE_INDEX, label_smoothing=settings.smoothing
     )
     near = batch.overlap >= EDGES_IOU
     if near.any():
@@ -197,12 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("scenes", type=Path, help="folder that training.render wrote")
     parser.add_argument("run", type=Path, help="folder of this run's checkpoints")
     parser.add_argument("--release", type=Path, required=True, help="folder of the release to begin with")
-    parser.add_argument("--epochs", type=int, default=Settings.epochs)
-    parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
+    parser.add_argument("--epochs", type=int, default=SharedLayerSettings.epochs)
+    parser.add_argument("--learning-rate", type=float, default=SharedLayerSettings.learning_rate)
     parser.add_argument("--without", action="append", default=[], metavar="LABEL", help="learn nothing of this label")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
-    settings = Settings(options.epochs, options.learning_rate, without=tuple(options.without))
+    settings = SharedLayerSettings(options.epochs, options.learning_rate, without=tuple(options.without))
     train(options.scenes, options.run, options.release, settings, options.processes)
 
 

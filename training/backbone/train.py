@@ -1,4 +1,4 @@
-"""Training a backbone and the layers that compact heads share, many signal types of both contracts at once.
+"""Training of a backbone and the shared layers of compact heads, on many signal types of both contracts at once.
 
     python -m training.backbone.train SCENES RUN --steps 900 [--start models/backbone/v1]
 
@@ -33,7 +33,7 @@ NEW_PARTS = 2.0  # their learning rate, in that of the backbone
 
 
 @dataclass(frozen=True)
-class Settings:
+class BackboneSettings:
     steps: int = 900
     learning_rate: float = 5e-4
     warm_up: int = 50
@@ -68,16 +68,16 @@ class ManyTypes(nn.Module):
         return shared_losses(self.types(vectors[:, WIDE:]), refined, boxes, [target[:2] for target in targets])
 
 
-def rate_at(step: int, settings: Settings) -> float:
+def rate_at(step: int, settings: BackboneSettings) -> float:
     """Learning rate as a share of the full one."""
     left = (settings.steps - step) / max(1.0, settings.decay_share * settings.steps)
     return min(1.0, (step + 1) / settings.warm_up, max(0.0, left))
 
 
-def train(scenes: Path, run: Path, settings: Settings, start: Path | None = None) -> None:
+def train(scenes: Path, run: Path, settings: BackboneSettings, start: Path | None = None) -> None:
     """Trains until `settings.steps`, from the weights of the release in `start` where one is given.
 
-    Raises HydraError on a loss that is no number; the last checkpoint stands.
+    Raises HydraError on a loss that is not finite; the last checkpoint is kept.
     """
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
@@ -104,7 +104,7 @@ def train(scenes: Path, run: Path, settings: Settings, start: Path | None = None
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate_at(step, settings) * group["share"]
         contract = ("wideband", "ism", "wideband")[step % 3]
-        shapes, odds = zip(*SHAPES[contract], strict=True)
+        shapes, odds = [shape for shape, _ in SHAPES[contract]], [share for _, share in SHAPES[contract]]
         images, targets = data[contract].batch(shapes[rng.choice(len(shapes), p=odds)], rng)
         losses = model.losses(images, targets)
         loss = torch.stack(list(losses.values())).sum()
@@ -128,8 +128,8 @@ def train(scenes: Path, run: Path, settings: Settings, start: Path | None = None
 
 
 def begin(model: ManyTypes, release: Path) -> None:
-    """Takes over the weights of a release's backbone and shared layers. Its first stage is not trained further: edges
-    and textures are there already, and a fifth of the backward pass is saved."""
+    """Initialises the model with a release's backbone and shared layers. Stem and first stage are frozen: their
+    features are generic, and a fifth of the backward pass is saved."""
     tensors = backbone_tensors((release / "backbone.onnx").read_bytes())
     model.backbone.load_state_dict({k.removeprefix(BACKBONE_PREFIX): v for k, v in tensors.items()}, strict=False)
     for part in (model.backbone.body.conv1, model.backbone.body.bn1, model.backbone.body.layer1):
@@ -169,11 +169,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, help="folder that training.render wrote")
     parser.add_argument("run", type=Path, help="folder of this run's checkpoints")
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
+    parser.add_argument("--steps", type=int, default=BackboneSettings.steps)
+    parser.add_argument("--learning-rate", type=float, default=BackboneSettings.learning_rate)
     parser.add_argument("--start", type=Path, help="folder of a release whose weights the run begins with")
     options = parser.parse_args(arguments)
-    settings = Settings(steps=options.steps, learning_rate=options.learning_rate)
+    settings = BackboneSettings(steps=options.steps, learning_rate=options.learning_rate)
     train(options.scenes, options.run, settings, options.start)
 
 

@@ -1,4 +1,4 @@
-"""How good heads are, measured as they will run: exported, through the engine, on whole validation samples."""
+"""Evaluation of exported heads on validation samples, run through the engine as in detection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ SCORE_FROM: Final = 0.05  # the least that average precision sees
 
 @dataclass(frozen=True)
 class Measurement:
-    """One head on one validation set."""
+    """Metrics of one head on one validation set."""
 
     report: SignalReport
     measured: Measured
 
     def operating_point(self) -> dict[str, Any]:
-        """What a version's history keeps."""
+        """F1, precision and recall for the version's history."""
         found = self.report.as_json()
         return {"f1_score": found["f1"], "precision": found["precision"], "recall": found["recall"]}
 
@@ -40,7 +40,7 @@ class Measurement:
 
 
 def measure(release: Release, heads: Sequence[Head], samples: Sequence[Sample]) -> dict[int, Measurement]:
-    """Versions of one signal's head on the same samples, all in one pass; by version."""
+    """Metrics of several versions of one signal's head on the same samples, in one pass; by version."""
     signal = heads[0].signal
     snapshot = Snapshot(0, release.version, release.backbone_hash, tuple(heads))
     network = Loader(release).network(snapshot)
@@ -72,8 +72,8 @@ def _pixel_boxes(image: Evaluated) -> list[tuple[str | int, ...]]:
 
 
 def truths(sample: Sample) -> list[Annotation]:
-    """All that is labelled in a sample, in seconds from its start and hertz from its centre."""
-    edges = [[box.x_min, box.y_min, box.x_max, box.y_max] for box in sample.boxes]
+    """Ground truth of a sample, other labels included, in seconds from its start and hertz from its centre."""
+    edges = np.array([[box.x_min, box.y_min, box.x_max, box.y_max] for box in sample.boxes]).reshape(-1, 4)
     return [
         Annotation(box.label, *row)
         for box, row in zip(sample.boxes, to_physical(edges, sample.contract).tolist(), strict=True)

@@ -1,7 +1,7 @@
-"""How good detections are: precision, recall, F1 and average precision, where they fail, and what they light up.
+"""Detection metrics: precision, recall, F1, average precision, recall by SNR and bandwidth, and confusion of heads.
 
-What counts as right is told in `judging`. What is labelled `other` is a foreign signal that nobody looked at
-closely: a detection there is neither right nor wrong.
+Truths and detections are matched as in `matching`. The label `other` marks a foreign signal of unknown type:
+detections on it are ignored, neither true nor false positives.
 """
 
 import math
@@ -23,20 +23,20 @@ from .matching import (
     MIN_IOU,
     MIN_SCORE,
     NO_BOXES,
-    Judged,
+    ImageResult,
     average_precision,
     count,
-    hits,
+    false_positive_area,
     score,
-    wrongly_lit,
+    true_positives,
 )
-from .report import Report, Scores, SignalReport
+from .report import EvaluationReport, Scores, SignalReport
 
 __all__ = [
     "MIN_IOU",
     "MIN_SCORE",
     "Evaluated",
-    "Judged",
+    "ImageResult",
     "Scores",
     "arbitration_cost",
     "average_precision",
@@ -47,7 +47,7 @@ __all__ = [
 
 Plane = tuple[float, float, float, float]  # start_s, stop_s, low_hz, high_hz
 
-STRONG_DB: Final = 10.0  # signal-to-noise ratio from which quality is told apart from that of all
+STRONG_DB: Final = 10.0  # signal-to-noise ratio from which truths are also scored separately
 IGNORED: Final = "other"
 NOISE: Final = "noise"  # labels a stretch of recording in which there is nothing
 SNR_CLASSES: Final = {
@@ -66,23 +66,23 @@ BANDWIDTH_CLASSES: Final = {  # share of the band: from, up to
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One capture: what is in it and what was found, at any score, in the same seconds and hertz."""
+    """Truths of one capture and its detections at any score, in the same seconds and hertz."""
 
     sample_id: str
     contract: Contract
     truths: Sequence[Annotation]
     detections: Sequence[Detection]
-    plane: Plane | None = None  # all that was looked at; None: one capture of the contract
+    plane: Plane | None = None  # area covered by detection; None: one capture of the contract
 
 
 def per_image(images: Iterable[Evaluated], signal: str) -> np.ndarray:
-    """int64[n, 3]: truths, detections that count and hits of `signal` in each image, for a paired comparison."""
-    counts = [count(_Plane(image).judged(signal)) for image in images]
+    """int64[n, 3]: truths, predictions and true positives of `signal` in each image, for paired comparisons."""
+    counts = [count(_Plane(image).result(signal)) for image in images]
     return np.array(counts, dtype=np.int64).reshape(-1, 3)
 
 
-def evaluate(images: Iterable[Evaluated], signals: Iterable[str] | None = None) -> Report:
-    """How well `signals` are found; None: all that are labelled or detected.
+def evaluate(images: Iterable[Evaluated], signals: Iterable[str] | None = None) -> EvaluationReport:
+    """Metrics of `signals`; None: of all that are labelled or detected.
 
     Raises UnavailableError without faster-coco-eval.
     """
@@ -93,10 +93,10 @@ def evaluate(images: Iterable[Evaluated], signals: Iterable[str] | None = None) 
         signals = {d.signal for image in images for d in image.detections} | (set(bursts) - {IGNORED})
     signals = sorted(signals)
     noise = np.array([len(plane.labels) == 0 for plane in planes], bool)
-    fires = [plane.fires(signals) for plane in planes]
-    on_burst = {label: [fire[plane.labels == label] for plane, fire in zip(planes, fires, strict=True)]
+    predicts = [plane.predicts(signals) for plane in planes]
+    on_burst = {label: [fire[plane.labels == label] for plane, fire in zip(planes, predicts, strict=True)]
                 for label in bursts}  # fmt: skip
-    return Report(
+    return EvaluationReport(
         sample_ids=tuple(image.sample_id for image in images),
         noise_captures=int(noise.sum()),
         signals={name: _signal(name, planes, noise) for name in signals},
@@ -105,19 +105,19 @@ def evaluate(images: Iterable[Evaluated], signals: Iterable[str] | None = None) 
             label: dict(zip(signals, np.concatenate(found).sum(axis=0).tolist(), strict=True))
             for label, found in on_burst.items()
         },
-        two_heads=sum(int((fire.sum(axis=1) > 1).sum()) for fire in fires),
+        multi_claimed=sum(int((fire.sum(axis=1) > 1).sum()) for fire in predicts),
     )
 
 
 def arbitration_cost(images: Iterable[Evaluated], signals: Iterable[str] | None = None) -> dict[str, Any]:
-    """What keeping one head a burst (`engine.arbitration`) does to each signal, and how long it takes a capture.
+    """Metrics with and without arbitration between heads (`engine.arbitration`), and its milliseconds per capture.
 
-    Takes and raises what `evaluate` does.
+    Arguments and errors are those of `evaluate`.
     """
     images = list(images)
     began_s = time.perf_counter()
     settled = [replace(image, detections=arbitrate(image.detections)) for image in images]
-    took_s = time.perf_counter() - began_s
+    elapsed_s = time.perf_counter() - began_s
     before = evaluate(images, signals).as_json()
     after = evaluate(settled, before["signals"]).as_json()
     keys = ("precision", "recall", "f1", "ap50")
@@ -131,12 +131,12 @@ def arbitration_cost(images: Iterable[Evaluated], signals: Iterable[str] | None 
             "without": before["two_heads_on_one_burst"],
             "with": after["two_heads_on_one_burst"],
         },
-        "ms_per_capture": 1e3 * took_s / len(images) if images else None,
+        "ms_per_capture": 1e3 * elapsed_s / len(images) if images else None,
     }
 
 
 class _Plane:
-    """One capture with all boxes as corners on a plane of GRID x GRID."""
+    """One capture with all boxes in corner form on a plane of GRID x GRID."""
 
     def __init__(self, image: Evaluated) -> None:
         whole = to_physical(np.array([[0, 0, 1, 1]]) * image.contract.image_size, image.contract)
@@ -147,40 +147,44 @@ class _Plane:
         self.truth = self._on_grid(truths)
         self.signals = np.array([d.signal for d in image.detections], dtype=object)
         self.scores = np.array([d.score for d in image.detections])
-        self.found = self._on_grid(image.detections)
+        self.predictions = self._on_grid(image.detections)
 
     def _on_grid(self, things: Sequence[Annotation] | Sequence[Detection]) -> np.ndarray:
         boxes = corners(np.array([(t.start_s, t.stop_s, t.low_hz, t.high_hz) for t in things]))
         origin, size = self.extent[:2], self.extent[2:] - self.extent[:2]
-        return (boxes - np.tile(origin, 2)) * (GRID / np.tile(size, 2))
+        on_grid: np.ndarray = (boxes - np.tile(origin, 2)) * (GRID / np.tile(size, 2))
+        return on_grid
 
-    def judged(self, signal: str) -> Judged:
+    def result(self, signal: str) -> ImageResult:
         ours = self.signals == signal
-        return Judged(
-            self.truth[self.labels == signal], self.found[ours], self.scores[ours], self.truth[self.labels == IGNORED]
+        return ImageResult(
+            self.truth[self.labels == signal],
+            self.predictions[ours],
+            self.scores[ours],
+            self.truth[self.labels == IGNORED],
         )
 
-    def fires(self, signals: Sequence[str]) -> np.ndarray:
-        """bool[T, S]: which of `signals` have a confident detection on which truth."""
-        on = (iou(self.truth, self.found) >= MIN_IOU) & (self.scores >= MIN_SCORE)
+    def predicts(self, signals: Sequence[str]) -> np.ndarray:
+        """bool[T, S]: truths that each of `signals` detects at the operating point."""
+        on = (iou(self.truth, self.predictions) >= MIN_IOU) & (self.scores >= MIN_SCORE)
         return np.stack([on[:, self.signals == name].any(axis=1) for name in signals], axis=1) if signals else on[:, :0]
 
 
 def _signal(name: str, planes: Sequence[_Plane], noise: np.ndarray) -> SignalReport:
-    judged = [plane.judged(name) for plane in planes]
+    results = [plane.result(name) for plane in planes]
     snr_db = [plane.snr_db[plane.labels == name] for plane in planes]
-    counts = np.array([count(image) for image in judged], dtype=np.int64).reshape(-1, 3)
-    strong = [count(image, levels >= STRONG_DB) for image, levels in zip(judged, snr_db, strict=True)]
-    hit = np.concatenate([np.zeros(0, bool), *(hits(image) for image in judged)])
-    boxes = np.concatenate([NO_BOXES, *(image.truth for image in judged)])
+    counts = np.array([count(image) for image in results], dtype=np.int64).reshape(-1, 3)
+    strong = [count(image, levels >= STRONG_DB) for image, levels in zip(results, snr_db, strict=True)]
+    hit = np.concatenate([np.zeros(0, bool), *(true_positives(image) for image in results)])
+    boxes = np.concatenate([NO_BOXES, *(image.truth for image in results)])
     return SignalReport(
         counts,
         Scores(*np.array(strong, dtype=np.int64).reshape(-1, 3).sum(axis=0).tolist()),
-        *average_precision(judged),
+        *average_precision(results),
         by_snr=_by_class(SNR_CLASSES, np.concatenate([np.zeros(0), *snr_db]), hit),
         by_bandwidth=_by_class(BANDWIDTH_CLASSES, (boxes[:, 3] - boxes[:, 1]) / GRID, hit),
         false_alarms=float(counts[noise, 1].mean()) if noise.any() else math.nan,
-        wrongly_lit=float(np.mean([wrongly_lit(image) for image in judged])) if judged else math.nan,
+        false_positive_area=float(np.mean([false_positive_area(image) for image in results])) if results else math.nan,
     )
 
 

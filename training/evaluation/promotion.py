@@ -1,4 +1,4 @@
-"""Whether a new version of a head replaces the active one. A pure decision, with its reason.
+"""Promotion rule: a pure decision, with its reason, on replacing the active version of a head by a new one.
 
 The first version of a signal is promoted from an F1 of 0.30 on. After that both are measured on the same validation
 samples: an F1 of 0.95 and more is promoted if it is not below the active one's, a lower one if it rises by at least
@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-LEAST_FIRST_F1: Final = 0.30  # below it misses and false positives outnumber hits by more than 14 to 3
+LEAST_FIRST_F1: Final = 0.30  # below it misses and false positives outnumber true positives by more than 14 to 3
 ROUNDING: Final = 1e-9  # 0.82 - 0.80 is a little less than 0.02 in binary
 
 
@@ -24,7 +24,7 @@ class Measured:
     f1: float
     precision: float
     recall: float
-    per_image: np.ndarray  # int64[n, 3]: truths, found, hits
+    per_image: np.ndarray  # int64[n, 3]: truths, predictions, true positives
     sample_ids: tuple[str, ...]  # of the n images, in the same order
     detections: frozenset[tuple[str | int, ...]] | None = None  # sample and box of each, whole pixels; None: not known
 
@@ -61,10 +61,10 @@ def decide(
     train_sources: Collection[str] = (),
     val_sources: Collection[str] = (),
 ) -> Decision:
-    """Whether `candidate` replaces `active` (None: there is none yet), and why. No reason holds a NaN or infinity.
+    """Decision on replacing `active` (None: no version yet) by `candidate`. Its reason never contains NaN or infinity.
 
-    `train_sources` and `val_sources` name the recordings that the samples of each side come from; one that stands on
-    both sides makes the measurement worthless, and the candidate is refused, be it the first.
+    `train_sources` and `val_sources` name the recordings that the samples of each side come from; a recording on
+    both sides leaks into validation, and the candidate is refused, even a first version.
     """
     shared = sorted({*train_sources} & {*val_sources})
     if shared:
@@ -118,17 +118,17 @@ def _compared(active: Measured, candidate: Measured, policy: Policy) -> Decision
 
 
 def f1_interval(active: Measured, candidate: Measured, policy: Policy = Policy()) -> tuple[float, float]:
-    """The rise of F1 from `active` to `candidate`: ends of its paired bootstrap interval over images.
+    """Confidence interval (low, high) of the rise of F1 from `active` to `candidate`: paired bootstrap over images.
 
-    The same images are drawn for both, so what makes an image hard cancels. NaN for a single image, which cannot say.
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, percentile interval.
+    Both versions are scored on the same resampled images, so differences in difficulty cancel. NaN for fewer than two
+    images. Percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     count = len(candidate.sample_ids)
     if count < 2:
         return math.nan, math.nan
     draws = np.random.default_rng(policy.seed).multinomial(count, np.full(count, 1 / count), policy.resamples)
     rises = _f1(draws @ candidate.per_image) - _f1(draws @ active.per_image)
-    rises = rises[np.isfinite(rises)]  # a draw without truths and without detections says nothing
+    rises = rises[np.isfinite(rises)]  # resamples without truths and predictions have no F1
     if not len(rises):
         return math.nan, math.nan
     tail = (1 - policy.confidence) / 2
@@ -137,7 +137,7 @@ def f1_interval(active: Measured, candidate: Measured, policy: Policy = Policy()
 
 
 def _f1(sums: np.ndarray) -> np.ndarray:
-    """float64[R] of sums int64[R, 3] of truths, found, hits; NaN where there are neither truths nor detections."""
+    """float64[R] of sums int64[R, 3] (truths, predictions, true positives); NaN without truths and predictions."""
     total = sums[:, 0] + sums[:, 1]
     f1: np.ndarray = np.divide(2.0 * sums[:, 2], total, out=np.full(len(sums), math.nan), where=total > 0)
     return f1

@@ -1,4 +1,4 @@
-"""What an evaluation found, as figures, as JSON and as tables."""
+"""Evaluation results: precision, recall, F1 and average precision as figures, JSON and tables."""
 
 import math
 from collections.abc import Mapping
@@ -12,38 +12,38 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts and shares over many images. Shares of nothing are NaN: no truth, no recall."""
+    """Precision, recall and F1 from counts over many images. NaN where the denominator is 0."""
 
     truths: int
-    found: int
-    hits: int
+    predictions: int
+    true_positives: int
 
     @property
     def precision(self) -> float:
-        return self.hits / self.found if self.found else math.nan
+        return self.true_positives / self.predictions if self.predictions else math.nan
 
     @property
     def recall(self) -> float:
-        return self.hits / self.truths if self.truths else math.nan
+        return self.true_positives / self.truths if self.truths else math.nan
 
     @property
     def f1(self) -> float:
-        total = self.truths + self.found
-        return 2 * self.hits / total if total else math.nan
+        total = self.truths + self.predictions
+        return 2 * self.true_positives / total if total else math.nan
 
 
 @dataclass(frozen=True, eq=False)
 class SignalReport:
-    """How well one signal is found. Shares of nothing are NaN."""
+    """Detection metrics of one signal. NaN where there is nothing to divide by."""
 
-    per_image: np.ndarray  # int64[n, 3]: truths, found, hits, in the order of the images
+    per_image: np.ndarray  # int64[n, 3]: truths, predictions, true positives, in the order of the images
     strong: Scores  # of truths known to lie 10 dB and more above the noise
     ap50: float  # average precision at IoU 0.5
     ap: float  # mean over IoU 0.50, 0.55 ... 0.95
-    by_snr: Mapping[str, tuple[int, int]]  # class: truths, and how many of them were found
+    by_snr: Mapping[str, tuple[int, int]]  # class: truths, true positives
     by_bandwidth: Mapping[str, tuple[int, int]]
-    false_alarms: float  # a capture that holds no truth at all
-    wrongly_lit: float  # share of the plane under detections and outside every truth
+    false_alarms: float  # false positives per capture without any truth
+    false_positive_area: float  # share of the image area under detections and outside every truth
 
     @property
     def scores(self) -> Scores:
@@ -53,8 +53,8 @@ class SignalReport:
         scores = self.scores
         return {
             "truths": scores.truths,
-            "found": scores.found,
-            "hits": scores.hits,
+            "found": scores.predictions,
+            "hits": scores.true_positives,
             "precision": _number(scores.precision),
             "recall": _number(scores.recall),
             "f1": _number(scores.f1),
@@ -66,20 +66,20 @@ class SignalReport:
             "recall_by_snr": _recalls(self.by_snr),
             "recall_by_bandwidth": _recalls(self.by_bandwidth),
             "false_alarms_per_noise_capture": _number(self.false_alarms),
-            "wrongly_lit": _number(self.wrongly_lit),
+            "wrongly_lit": _number(self.false_positive_area),
         }
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
-    """How well each signal is found, and which heads answer to which bursts."""
+class EvaluationReport:
+    """Detection metrics of every signal, and the confusion between heads and labels."""
 
     sample_ids: tuple[str, ...]
-    noise_captures: int  # of them, those that hold no truth
+    noise_captures: int  # of them, those without any truth
     signals: Mapping[str, SignalReport]
-    bursts: Mapping[str, int]  # label of a truth: how many there are
-    confusion: Mapping[str, Mapping[str, int]]  # label of a truth: head: how many of them it fires on
-    two_heads: int  # truths that more than one head fires on
+    bursts: Mapping[str, int]  # number of truths by label
+    confusion: Mapping[str, Mapping[str, int]]  # label of the truth -> head -> number of truths that it detects
+    multi_claimed: int  # truths detected by more than one head
 
     def as_json(self) -> dict[str, Any]:
         """Numbers, None where there is nothing to take a share of; never NaN."""
@@ -89,7 +89,7 @@ class Report:
             "signals": {name: signal.as_json() for name, signal in self.signals.items()},
             "bursts": dict(self.bursts),
             "confusion": {label: dict(heads) for label, heads in self.confusion.items()},
-            "two_heads_on_one_burst": self.two_heads,
+            "two_heads_on_one_burst": self.multi_claimed,
         }
 
     def as_table(self, title: str = "IoU 0.5, score 0.5") -> Group:
@@ -111,7 +111,7 @@ class Report:
             for what, key in (("SNR", "recall_by_snr"), ("share of the band", "recall_by_bandwidth"))
         ]
         heads = _table("Heads that fire on a burst", "burst", "there", "heads")
-        heads.caption = f"more than one head on {self.two_heads} bursts"
+        heads.caption = f"more than one head on {self.multi_claimed} bursts"
         for label, row in self.confusion.items():
             fired = ", ".join(f"{name} {count}" for name, count in row.items() if count)
             heads.add_row(label, str(self.bursts[label]), fired or "-")
@@ -120,9 +120,9 @@ class Report:
 
 def _by_class(title: str, figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
     """One row a signal, one column a class; signals without a truth in any class are left out."""
-    told = {name: row for name, row in figures.items() if any(cell["truths"] for cell in row.values())}
-    table = _table(title, "signal", *next(iter(told.values()), ()))
-    for name, row in told.items():
+    labelled = {name: row for name, row in figures.items() if any(cell["truths"] for cell in row.values())}
+    table = _table(title, "signal", *next(iter(labelled.values()), ()))
+    for name, row in labelled.items():
         cells = (f"{_share(cell['recall'])} ({cell['truths']})" if cell["truths"] else "-" for cell in row.values())
         table.add_row(name, *cells)
     return table
@@ -138,8 +138,8 @@ def _table(title: str, *headings: str) -> Table:
 
 def _recalls(classes: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, float | int | None]]:
     return {
-        name: {"truths": truths, "recall": hits / truths if truths else None}
-        for name, (truths, hits) in classes.items()
+        name: {"truths": truths, "recall": found / truths if truths else None}
+        for name, (truths, found) in classes.items()
     }
 
 

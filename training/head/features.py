@@ -1,6 +1,7 @@
-"""What the frozen backbone says of a view, computed once and kept: heads then train in seconds.
+"""Backbone features of augmented samples, cached on disk, and the negative feature bank of a release.
 
-The graphs of the release are run by the engine's own sessions, so that a head learns from what it will be fed.
+The graphs of the release are run by the engine's own sessions, so that a head is trained on the features that it gets
+in detection.
 """
 
 import hashlib
@@ -25,20 +26,19 @@ from engine.store.reader import Release
 
 BANK: Final = "bank.safetensors"
 TRAINED_ON: Final = ("onnxruntime", 0, "float32")  # so that heads do not depend on where they were trained
-BACKGROUND: Final = ""  # the bank's name for what is no signal
+BACKGROUND: Final = ""  # the bank's label for proposals without a signal
 
 
 @dataclass(frozen=True)
 class Described:
-    """All proposals of one image: boxes float32[K, 4] in image pixels, vectors float16[K, VECTOR]; zeros at the end
-    where there are fewer."""
+    """Features of one image: proposals float32[K, 4] in image pixels and vectors float16[K, VECTOR], zero-padded."""
 
     proposals: np.ndarray
     vectors: np.ndarray
 
 
 class Describer:
-    """Runs backbone and shared layers of a release on images, or remembers what they said.
+    """Feature extractor: runs backbone and shared layers of a release on images, with a cache on disk.
 
     `folder` keeps one file of 0.4 MB per image and release; those of other releases are removed. Use it in a `with`
     block, or close it.
@@ -59,7 +59,7 @@ class Describer:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def describe(self, image: np.ndarray) -> Described:
-        """image: uint8[1024, 1024]."""
+        """Features of an image uint8[1024, 1024], from the cache where they are there."""
         path = self._folder / f"{hashlib.sha256(image.tobytes()).hexdigest()}.safetensors" if self._folder else None
         known = _read(path) if path else None
         if known is not None:
@@ -102,16 +102,16 @@ def _read(path: Path) -> Described | None:
 
 
 def bank_file(vectors: Mapping[str, np.ndarray]) -> bytes:
-    """A bank: what the proposals of known signals and of no signal look like, float16[n, VECTOR] by label. New heads
-    learn against it, so that five samples need not hold everything that the signal is not."""
+    """A negative feature bank as a safetensors file: vectors float16[n, VECTOR] of proposals by label, background
+    included. They are negatives for new heads, so that five samples need not contain every other signal."""
     labels = sorted(vectors)
     stacked = np.concatenate([vectors[label] for label in labels]).astype(np.float16)
     counts = json.dumps([[label, len(vectors[label])] for label in labels])
-    return save({"vectors": stacked}, metadata={"counts": counts})
+    return bytes(save({"vectors": stacked}, metadata={"counts": counts}))
 
 
 def read_bank(release: Release) -> dict[str, np.ndarray]:
-    """The bank of a release by label; empty where it has none. Raises StoreError on damage."""
+    """Negative feature bank of a release by label; empty where it has none. Raises StoreError on damage."""
     if not release.has(BANK):
         return {}
     path = release.file(BANK)

@@ -1,4 +1,4 @@
-"""Training one compact head on what the frozen backbone says of its samples.
+"""Training loop of one compact head on the frozen backbone's features of its samples.
 
 `train_head` is an iterator of events: the command line, a server and tests consume the same one. Features come
 first, computed once per view (`features.py`); after that a step takes milliseconds. A state is kept after every epoch,
@@ -18,15 +18,15 @@ from engine.errors import InputError
 from training.samples.sample import Sample
 
 from .features import Describer
-from .trainer import Example, HeadRun
-from .views import draw_views, seen, seen_boxes
+from .trainer import Example, HeadTrainer
+from .views import augment_boxes, augment_image, draw_views
 
 MOST_VIEWS: Final = 16  # of one sample
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How long a head is trained. `views`: of all samples together; few samples are looked at in more ways."""
+    """Training schedule. `views`: augmented views of all samples together, so that few samples get more views each."""
 
     epochs: int
     patience: int
@@ -45,7 +45,7 @@ PRESETS: Final = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """Features of so many views are there."""
+    """Progress: features of `done` views are computed."""
 
     done: int
     total: int
@@ -100,9 +100,9 @@ def train_head(
 ) -> Iterator[Event]:
     """Events up to `Trained`, or to `Cancelled` once `cancelled()` is true (asked before every view and step).
 
-    `bank`: vectors of what the signal is not. `state`: a file that keeps what was reached; a run with the same
-    samples, preset, bank and backbone goes on from it, also when it was done; the caller removes it once
-    the head is published. Raises InputError without samples on either side, DivergedError on a loss that is no number.
+    `bank`: negative feature bank, vectors of other signals and background. `state`: a checkpoint file; a run with the
+    same samples, preset, bank and backbone goes on from it, also when it was done; the caller removes it once the head
+    is published. Raises InputError without samples on either side, DivergedError on a loss that is no number.
     """
     started = time.monotonic()
     if not train or not validation:
@@ -118,54 +118,54 @@ def train_head(
             return
         side.append(example(sample, number, each, describer))
         yield Prepared(done + 1, len(plan))
-    run = HeadRun(examples, bank or {}, preset.learning_rate, preset.batch_size, seed)
+    trainer = HeadTrainer(examples, bank or {}, preset.learning_rate, preset.batch_size, seed)
     key = _key([*train, *validation], preset, seed, describer.release.backbone_hash, bank or {})
-    run.resume(state, key)
-    while run.epoch < preset.epochs and run.stale < preset.patience:
+    trainer.resume(state, key)
+    while trainer.epoch < preset.epochs and trainer.stale < preset.patience:
         losses = []
-        for loss in run.steps():
+        for loss in trainer.steps():
             losses.append(loss)
             if cancelled():
-                yield Cancelled(run.epoch)
+                yield Cancelled(trainer.epoch)
                 return
-        run.epoch += 1
-        scores, val_loss = run.validate(checks)
+        trainer.epoch += 1
+        scores, val_loss = trainer.validate(checks)
         train_loss = float(np.mean(losses))
-        is_best = run.keep_if_best(scores.f1, train_loss, val_loss)
+        is_best = trainer.keep_if_best(scores.f1, train_loss, val_loss)
         elapsed = time.monotonic() - started
-        found = (scores.f1, scores.precision, scores.recall)
-        yield Epoch(run.epoch, preset.epochs, train_loss, val_loss, *map(_number, found), is_best, elapsed)
-        run.save(state, key)
+        f1, precision, recall = map(_number, (scores.f1, scores.precision, scores.recall))
+        yield Epoch(trainer.epoch, preset.epochs, train_loss, val_loss, f1, precision, recall, is_best, elapsed)
+        trainer.save(state, key)
     yield Trained(
-        weights=run.exported(checks),
-        epochs_trained=run.epoch,
-        best_epoch=run.best.epoch,
-        early_stopped=run.epoch < preset.epochs,
-        train_loss=run.best.train_loss,
-        val_loss=run.best.val_loss,
+        weights=trainer.exported(checks),
+        epochs_trained=trainer.epoch,
+        best_epoch=trainer.best.epoch,
+        early_stopped=trainer.epoch < preset.epochs,
+        train_loss=trainer.best.train_loss,
+        val_loss=trainer.best.val_loss,
         elapsed_sec=time.monotonic() - started,
     )
 
 
 def views_each(preset: Preset, samples: int) -> int:
-    """Views of each sample, the plain one included."""
+    """Number of views of each sample, the unchanged one included."""
     return max(1, min(MOST_VIEWS, preset.views // samples))
 
 
 def example(sample: Sample, number: int, views: int, describer: Describer) -> Example:
-    """View `number` of a sample; which views there are follows from the sample alone."""
+    """Features of view `number` of a sample; the views are seeded by the sample's id."""
     view = draw_views(views, int(sample.sample_id[:8], 16))[number]
-    described = describer.describe(seen(sample.image(), view))
-    own, ignored = (seen_boxes(boxes, view) for boxes in (sample.own_boxes, sample.ignored_boxes))
+    described = describer.describe(augment_image(sample.image(), view))
+    own, ignored = (augment_boxes(boxes, view) for boxes in (sample.own_boxes, sample.ignored_boxes))
     return Example(described, own, ignored)
 
 
 def _key(
     samples: Sequence[Sample], preset: Preset, seed: int, backbone_hash: str, bank: Mapping[str, np.ndarray]
 ) -> str:
-    """What a kept state belongs to."""
-    named = [*sorted(sample.sample_id for sample in samples), repr(preset), str(seed), backbone_hash, *sorted(bank)]
-    return hashlib.sha256("\n".join(named).encode()).hexdigest()
+    """Key of a checkpoint: SHA-256 of samples, preset, seed, backbone and labels of the bank."""
+    parts = [*sorted(sample.sample_id for sample in samples), repr(preset), str(seed), backbone_hash, *sorted(bank)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _number(share: float) -> float:

@@ -1,4 +1,8 @@
-"""What a compact head is taught: a score that tells how well its box fits, and the box."""
+"""Loss of a compact head: IoU-aware score (binary cross-entropy) and GIoU box regression.
+
+Score targets rise with the IoU of the predicted box, as in IoU-aware classification (Jiang et al. 2018, IoU-Net; Zhang
+et al. 2021, VarifocalNet); the box loss is the generalised IoU of Rezatofighi et al. 2019.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,24 +11,24 @@ import torch
 from torch.nn import functional
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-NOTHING_IOU: Final = 0.3  # a box that overlaps a truth by no more is nothing
-WHOLE_IOU: Final = 0.65  # and from here on it is the signal; between them the score rises
-BOX_IOU: Final = 0.35  # proposals that overlap a truth by so much learn its edges
-IGNORED_SHARE: Final = 0.5  # of a box inside a foreign region: it learns nothing
+ZERO_SCORE_IOU: Final = 0.3  # predicted boxes of no larger IoU with a truth are background, target 0
+FULL_SCORE_IOU: Final = 0.65  # from here on the target is 1; linear in between
+BOX_IOU: Final = 0.35  # boxes of at least this IoU with a truth take part in box regression
+IGNORED_SHARE: Final = 0.5  # of a box inside an ignored region: its score has no loss
 BOX_WEIGHT: Final = 1.0
 
 Truths = tuple[torch.Tensor, torch.Tensor]  # own boxes float32[M, 4], ignored regions float32[L, 4]
 
 
 def head_loss(logits: torch.Tensor, boxes: torch.Tensor, truths: Sequence[Truths]) -> torch.Tensor:
-    """logits float32[B, K], boxes float32[B, K, 4] as the head would give them; per image its truths."""
+    """Scalar loss of logits float32[B, K] and decoded boxes float32[B, K, 4], with the truths of each image."""
     wanted, weight = torch.zeros_like(logits), torch.ones_like(logits)
     found, right = [], []
     for image, (own, ignored) in enumerate(truths):
         now = boxes[image].detach()
         if len(own):
             overlap, owner = box_iou(now, own).max(1)
-            wanted[image] = ((overlap - NOTHING_IOU) / (WHOLE_IOU - NOTHING_IOU)).clamp(0, 1)
+            wanted[image] = ((overlap - ZERO_SCORE_IOU) / (FULL_SCORE_IOU - ZERO_SCORE_IOU)).clamp(0, 1)
             near = overlap >= BOX_IOU
             found.append(boxes[image][near])
             right.append(own[owner[near]])
@@ -38,7 +42,7 @@ def head_loss(logits: torch.Tensor, boxes: torch.Tensor, truths: Sequence[Truths
 
 
 def _inside(boxes: torch.Tensor, areas: torch.Tensor) -> torch.Tensor:
-    """bool[N]: boxes that lie for a good part in one of `areas`."""
+    """bool[N]: boxes with at least IGNORED_SHARE of their area inside one of `areas`."""
     low, high = (
         torch.maximum(boxes[:, None, :2], areas[None, :, :2]),
         torch.minimum(boxes[:, None, 2:], areas[None, :, 2:]),

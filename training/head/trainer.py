@@ -1,4 +1,4 @@
-"""The inner part of training a compact head: its weights, steps, validation, and the best state so far."""
+"""Optimisation of a compact head: weights, steps, validation, early stopping and checkpoints."""
 
 import logging
 import os
@@ -17,18 +17,18 @@ from engine.errors import HydraError
 from engine.heads import COMPACT, HIDDEN, MAX_DETECTIONS, NMS_IOU, VECTOR
 from network.compact import raw
 from network.shared import moved
-from training.evaluation.matching import MIN_SCORE, Judged, score
+from training.evaluation.matching import MIN_SCORE, ImageResult, score
 from training.evaluation.report import Scores
 
 from .features import Described
 from .loss import head_loss
 
-STEPS_AN_EPOCH: Final = 40  # at least; few samples are gone through several times
+STEPS_AN_EPOCH: Final = 40  # at least; few samples are repeated
 WEIGHT_DECAY: Final = 1e-2
 CLIP_NORM: Final = 5.0
 WARM_UP_STEPS: Final = 20
 DROPOUT: Final = 0.1  # of a vector's values
-BANK_ROWS: Final = 256  # of other signals and of nothing, in every step
+BANK_ROWS: Final = 256  # of the negative feature bank, in every step
 LEAST_SCORE: Final = 0.05  # of a detection in validation
 LEAST_TRUTHS: Final = 10  # of the validation set, for it alone to set the operating point
 THRESHOLDS: Final = np.linspace(0.25, 0.75, 51)  # that the operating point is chosen from
@@ -43,7 +43,7 @@ class DivergedError(HydraError):
 
 @dataclass(frozen=True)
 class Example:
-    """One view of one sample, described."""
+    """Features and boxes of one view of one sample."""
 
     described: Described
     own: np.ndarray  # float32[M, 4] boxes of the signal, image pixels
@@ -59,8 +59,8 @@ class Best:
     val_loss: float
 
 
-class HeadRun:
-    """A head under training. The vectors are brought to zero mean and unit deviation, which `exported` folds back."""
+class HeadTrainer:
+    """AdamW training of one head. Vectors are standardised (zero mean, unit deviation); `exported` folds that back."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class HeadRun:
         self.examples, self.batch_size, self.learning_rate = examples, batch_size, learning_rate
         rows = [vectors for vectors in bank.values() if len(vectors)]
         self.bank = np.concatenate(rows) if rows else np.zeros((0, VECTOR), np.float16)
-        seen = np.concatenate([example.described.vectors for example in examples[:64]]).astype(np.float32)
-        self.mean, self.spread = torch.from_numpy(seen.mean(0)), torch.from_numpy(seen.std(0) + 0.1)
+        sampled = np.concatenate([example.described.vectors for example in examples[:64]]).astype(np.float32)
+        self.mean, self.std = torch.from_numpy(sampled.mean(0)), torch.from_numpy(sampled.std(0) + 0.1)
         self.weights: Weights = {
             "hidden.weight": torch.randn(VECTOR, HIDDEN) * (2 / VECTOR) ** 0.5,
             "hidden.bias": torch.zeros(1, HIDDEN),
@@ -124,18 +124,18 @@ class HeadRun:
         return loss
 
     def _raw(self, weights: Weights, vectors: np.ndarray, dropout: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        normal = (torch.from_numpy(vectors.astype(np.float32)) - self.mean) / self.spread
+        normal = (torch.from_numpy(vectors.astype(np.float32)) - self.mean) / self.std
         return raw(functional.dropout(normal, DROPOUT, dropout), weights)
 
     def validate(self, checks: Sequence[Example]) -> tuple[Scores, float]:
-        """Scores of the weights as they are now, and their loss."""
+        """Validation scores and loss of the current weights."""
         with torch.no_grad():
             found = [self._detect(self.weights, check) for check in checks]
             loss = float(np.mean([float(self._loss([check])) for check in checks]))
-        return score([Judged(c.own, *pair, c.ignored) for c, pair in zip(checks, found, strict=True)]), loss
+        return score([ImageResult(c.own, *pair, c.ignored) for c, pair in zip(checks, found, strict=True)]), loss
 
     def _detect(self, weights: Weights, example: Example) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes float32[F, 4] and scores float32[F], as the engine would thin them out."""
+        """Boxes float32[F, 4] and scores float32[F] after NMS, as in the engine."""
         with torch.no_grad():
             logits, deltas = self._raw(weights, example.described.vectors)
             boxes = moved(torch.from_numpy(example.described.proposals), deltas).numpy()
@@ -159,13 +159,13 @@ class HeadRun:
         weights = dict(self.best.weights)
         point = self._operating_point(weights, checks)
         shift = torch.tensor([[float(np.log(point / (1 - point))), 0.0, 0.0, 0.0, 0.0]])
-        folded = weights["hidden.weight"] / self.spread[:, None]
+        folded = weights["hidden.weight"] / self.std[:, None]
         weights["hidden.bias"] = weights["hidden.bias"] - self.mean[None] @ folded
         weights |= {"hidden.weight": folded, "out.bias": weights["out.bias"] - shift}
         return {name: weights[name].half().float().numpy() for name in COMPACT}
 
     def _operating_point(self, weights: Weights, checks: Sequence[Example]) -> float:
-        """The score from which detections are best taken: of the thresholds whose F1 is about the best, the middle."""
+        """Operating point: median of the score thresholds whose F1 is within 0.003 of the best."""
         judged = list(checks)
         if sum(len(check.own) for check in checks) < LEAST_TRUTHS:
             judged += self.examples[:64]
@@ -173,7 +173,7 @@ class HeadRun:
         f1 = np.array(
             [
                 # scores moved so that `score`, which counts from MIN_SCORE on, counts from this threshold on
-                score([Judged(e.own, boxes, scores + (MIN_SCORE - t), e.ignored) for e, boxes, scores in found]).f1
+                score([ImageResult(e.own, boxes, scores + (MIN_SCORE - t), e.ignored) for e, boxes, scores in found]).f1
                 for t in THRESHOLDS
             ]
         )
@@ -182,7 +182,7 @@ class HeadRun:
         return float(np.median(THRESHOLDS[f1 >= np.nanmax(f1) - 0.003]))
 
     def save(self, path: Path | None, key: str) -> None:
-        """Keeps all that `resume` needs, in one step."""
+        """Writes a checkpoint for `resume`, in one step."""
         if path is None:
             return
         state: dict[str, Any] = {
@@ -200,7 +200,7 @@ class HeadRun:
             log.warning("%s: the training state cannot be kept; a killed training begins again", path, exc_info=True)
 
     def resume(self, path: Path | None, key: str) -> None:
-        """Goes on from a kept state of the same training, if there is one."""
+        """Restores the checkpoint of the same training, if there is one."""
         if path is None or not path.exists():
             return
         try:

@@ -1,7 +1,7 @@
-"""Views of a sample: the same window moved in time and frequency, louder or softer, with more noise.
+"""Augmentation of samples: random shifts in time and frequency, gain, and added noise.
 
-A signal is where and as loud as it happens to be; a head must not learn that it was at 2.437 GHz in one recording.
-Views are made on the image, by its seed alone, so that features of each can be computed once and kept.
+A head must not learn position or level of the few examples. Views are made on the image, by their seed alone, so that
+the features of each can be cached.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import numpy as np
 
 from engine.contract import IMAGE_SIZE, RANGE_DB
 
-MIN_SEEN = 0.25  # of a box that the image's border has cut, or the piece is no label
+MIN_PIECE_SHARE = 0.25  # of a box that the image's border has cut, or the piece is no label
 
 
 @dataclass(frozen=True)
 class View:
-    """How an image is changed. Pixels are moved cyclically; levels are in dB."""
+    """Parameters of one augmentation. Shifts are cyclic, in pixels; levels are in dB."""
 
     right: int = 0
     down: int = 0
@@ -28,7 +28,7 @@ PLAIN = View()
 
 
 def draw_views(count: int, seed: int) -> list[View]:
-    """The plain view and `count` - 1 random ones."""
+    """Random augmentations: the identity and `count` - 1 others."""
     rng = np.random.default_rng(seed)
     views = [PLAIN]
     for number in range(1, count):
@@ -38,8 +38,8 @@ def draw_views(count: int, seed: int) -> list[View]:
     return views
 
 
-def seen(image: np.ndarray, view: View) -> np.ndarray:
-    """uint8[1024, 1024] as `view` shows it."""
+def augment_image(image: np.ndarray, view: View) -> np.ndarray:
+    """Augmented image, uint8[1024, 1024]."""
     if view == PLAIN:
         return image
     moved = np.roll(image, (view.down, view.right), axis=(0, 1)).astype(np.float32) * (RANGE_DB / 255)
@@ -52,14 +52,14 @@ def seen(image: np.ndarray, view: View) -> np.ndarray:
     return np.round((moved + view.level_db).clip(0, RANGE_DB) * (255 / RANGE_DB)).astype(np.uint8)
 
 
-def seen_boxes(boxes: np.ndarray, view: View) -> np.ndarray:
-    """float32[N, 4] pixel boxes as `view` shows them: float32[M, 4], those that cross a border in pieces."""
+def augment_boxes(boxes: np.ndarray, view: View) -> np.ndarray:
+    """Pixel boxes float32[N, 4] moved with the image: float32[M, 4], cut where they wrap round a border."""
     pieces = boxes + np.array([view.right, view.down] * 2, np.float32)
     pieces = np.concatenate([pieces - shift for shift in _wraps()])
     clipped = pieces.clip(0, IMAGE_SIZE)
     whole, kept = pieces[:, 2:] - pieces[:, :2], clipped[:, 2:] - clipped[:, :2]
     share = np.prod(kept, axis=1) / np.maximum(np.prod(whole, axis=1), 1e-9)
-    return clipped[share >= MIN_SEEN].astype(np.float32)
+    return np.asarray(clipped[share >= MIN_PIECE_SHARE], np.float32)
 
 
 def _wraps() -> list[np.ndarray]:

@@ -1,6 +1,6 @@
-"""The images of samples as files: written so that a crash leaves none by halves, read without trusting a byte.
+"""Images of samples as npz files: written atomically, and validated when read.
 
-A file from outside may claim any size; header, shape and sizes are held against the one shape that samples have
+A file from outside may claim any size; header, shape and sizes are compared with the one shape of samples
 before anything is unpacked.
 """
 

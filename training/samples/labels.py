@@ -1,13 +1,13 @@
-"""Labels out and in: COCO, as annotation tools read and write it, and SigMF annotations.
+"""Import and export of labels: COCO, as annotation tools read and write it, and SigMF annotations.
 
 COCO is four tables in a JSON; they are read and written here, for the library that would do it brings a video
-decoder and OpenCV along and rounds boxes to float32. What COCO has no word for (recording, time, front end) stands
+decoder and OpenCV along and rounds boxes to float32. What COCO has no word for (recording, time, front end) is kept
 in the image's entry under its own names; a tool that drops it loses nothing as long as the sample is still here.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -72,12 +72,14 @@ def coco_in(
     contract: Contract,
     side: Side | None = None,
     label: str | None = None,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sample]:
     """Adds every image of a COCO file (or of the folder that `coco_out` wrote) with its boxes.
 
-    `label` is the file's category for the signal. Images are grey PNGs of 1024 x 1024 pixels made by `contract`. An
-    image that is a sample here already keeps its recording, time and side, and takes the file's boxes instead of its
-    own. Raises InputError, naming image or annotation, on anything else; images before that one are added.
+    `label` is the file's category for the signal; `on_image` gets the numbers of images done and in all. Images are
+    grey PNGs of 1024 x 1024 pixels made by `contract`. An image that is a sample here already keeps its recording, time
+    and side, and takes the file's boxes instead of its own. Raises InputError, naming image or annotation, on anything
+    else; images before that one are added.
     """
     path = Path(source)
     path = path / COCO_JSON if path.is_dir() else path
@@ -96,7 +98,11 @@ def coco_in(
     split = last_split(store.splits_folder(signal))
     known = {sample.image_sha256: sample for sample in store.list(signal)}
     target = _Target(store, signal, path, contract, side, known, split.sides if split else {})
-    return [target.add(entry, checked_boxes(boxes[image_id], str(path))) for image_id, entry in images.items()]
+    added = list[Sample]()
+    for image_id, entry in images.items():
+        on_image(len(added), len(images))
+        added.append(target.add(entry, checked_boxes(boxes[image_id], str(path))))
+    return added
 
 
 def sigmf_out(samples: Iterable[Sample]) -> dict[str, dict[str, Any]]:
@@ -161,7 +167,7 @@ def sigmf_write(samples: Iterable[Sample], folder: str | Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the images of one COCO file go, and what is there already."""
+    """Import of one COCO file: target store, contract, and the samples already there."""
 
     store: SampleStore
     signal: str
@@ -185,8 +191,17 @@ class _Target:
         if old is not None and old.boxes != boxes:  # a sample never changes: this is another one, on the same side
             side = side or self.sides.get(old.sample_id) or old.side
             self.store.remove(self.signal, old.sample_id)
-        extras = {key: entry.get(key) for key in EXTRAS} | {"time_offset_sec": entry.get("time_offset_sec", 0.0)}
-        return self.store.add(self.signal, image, boxes, contract=self.contract, side=side, **extras)
+        return self.store.add(
+            self.signal,
+            image,
+            boxes,
+            contract=self.contract,
+            source_capture=entry["source_capture"],
+            time_offset_sec=entry.get("time_offset_sec", 0.0),
+            center_freq_hz=entry.get("center_freq_hz"),
+            created_by=entry["created_by"],
+            side=side,
+        )
 
     def _check(self, entry: dict[str, Any], where: str) -> None:
         try:

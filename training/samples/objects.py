@@ -1,4 +1,4 @@
-"""Annotated objects of a recording that become boxes: those of the file and those given with it, checked."""
+"""Validation of annotated objects that become boxes: those of the file and those given by the user."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,7 +25,10 @@ def objects_of(
     other signals are kept.
     """
     annotated = [_renamed(found, signal, label) for found in recording.annotations]
-    boxes = [_clipped(Annotation(name, *edges), recording) for *edges, name in given]
+    boxes = [
+        _clipped(Annotation(name, start_s, stop_s, low_hz, high_hz), recording)
+        for start_s, stop_s, low_hz, high_hz, name in given
+    ]
     boxes = [_renamed(found, signal, label) for found in boxes]
     for found in (*(found for found in annotated if found.label == signal), *boxes):
         _check_size(found, recording, contract)

@@ -1,4 +1,4 @@
-"""Where new samples go: to training or to validation. Pure functions of the samples and of what stands already."""
+"""Assignment of new samples to training or validation: pure functions of the samples and of earlier assignments."""
 
 import hashlib
 from collections import defaultdict
@@ -18,10 +18,10 @@ Group = Sequence["Sample"]  # the windows of one recording
 Sides = Mapping[str, str]  # of each sample id
 
 
-def placed(samples: Group, sides: Sides, remembered: Sides, val_ratio: float, seed: int) -> dict[str, str]:
-    """A side for each sample that has none in `sides`. `remembered`: where samples stood before they were removed.
+def assign_sides(samples: Group, sides: Sides, remembered: Sides, val_ratio: float, seed: int) -> dict[str, str]:
+    """A side for each sample that has none in `sides`. `remembered`: sides of samples before they were removed.
 
-    Raises InputError where a sample asks for a side that its recording does not stand on.
+    Raises InputError where a sample asks for another side than its recording's.
     """
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -40,8 +40,8 @@ def placed(samples: Group, sides: Sides, remembered: Sides, val_ratio: float, se
     if len(labelled) == 1 and labelled <= fresh.keys():
         found |= _divided(fresh.pop(*labelled), val_ratio)
     for kind in (labelled, groups.keys() - labelled):
-        standing = [s.sample_id for key in kind - fresh.keys() for s in groups[key]]
-        known = [side for sample_id in standing if (side := found.get(sample_id) or sides.get(sample_id))]
+        assigned = [s.sample_id for key in kind - fresh.keys() for s in groups[key]]
+        known = [side for sample_id in assigned if (side := found.get(sample_id) or sides.get(sample_id))]
         new = {key: len(fresh[key]) for key in _shuffled(kind & fresh.keys(), seed)}
         validation = _chosen(new, known, val_ratio, both_sides=kind is labelled)
         found |= {s.sample_id: VALIDATION if key in validation else TRAIN for key in new for s in fresh[key]}
@@ -49,14 +49,14 @@ def placed(samples: Group, sides: Sides, remembered: Sides, val_ratio: float, se
 
 
 def _shuffled(keys: set[str], seed: int) -> list[str]:
-    """In an order that depends on the keys and the seed alone."""
+    """Deterministic shuffle by keys and seed."""
     return sorted(keys, key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
 
 
 def _chosen(new: Mapping[str, int], known: Sequence[str], val_ratio: float, *, both_sides: bool) -> set[str]:
-    """Which of the new recordings validate: taken in order while that brings the share nearer to `val_ratio`.
+    """New recordings for validation: taken in order while that brings the share nearer to `val_ratio`.
 
-    new: samples of each; known: the sides of the samples placed before. With `both_sides`, neither is left empty
+    new: samples of each; known: the sides of samples assigned earlier. With `both_sides`, neither is left empty
     while there is a recording to give.
     """
     target = val_ratio * (sum(new.values()) + len(known))
@@ -72,7 +72,7 @@ def _chosen(new: Mapping[str, int], known: Sequence[str], val_ratio: float, *, b
 
 
 def _side_of(group: Group, on: set[str], remembered: Sides) -> str | None:
-    """The side a recording stands on already, asks for, or stood on once; None where it is free."""
+    """Side that a recording has, asks for, or had earlier; None where it is free."""
     wishes = {s.side for s in group if s.side is not None}
     if len(on | wishes) == 2:
         side = min(on or {TRAIN})
@@ -89,9 +89,9 @@ def _by_time(group: Group, sides: Sides) -> dict[str, str]:
     found = {}
     for sample in sorted((s for s in group if s.sample_id not in sides), key=_when):
         if _before(sample, validation):
-            side, standing = TRAIN, train
+            side, assigned = TRAIN, train
         elif all(_before(other, [sample]) for other in train):
-            side, standing = VALIDATION, validation
+            side, assigned = VALIDATION, validation
         else:
             raise InputError(
                 f"sample {sample.sample_id}: its window reaches into training and validation of {sample.source_capture}"
@@ -99,7 +99,7 @@ def _by_time(group: Group, sides: Sides) -> dict[str, str]:
             )
         if sample.side not in (None, side):
             raise _refused(sample, side)
-        standing.append(sample)
+        assigned.append(sample)
         found[sample.sample_id] = side
     return found
 

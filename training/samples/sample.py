@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -40,10 +40,15 @@ class Box:
     y_max: float
     label: str
 
+    @classmethod
+    def at(cls, edges: Sequence[float], label: str) -> "Box":
+        x_min, y_min, x_max, y_max = edges
+        return cls(x_min, y_min, x_max, y_max, label)
+
 
 @dataclass(frozen=True)
 class Sample:
-    """A window of a recording and all that is in it. `side` is what was asked for, not what the split decided."""
+    """A labelled window of a recording. `side` is the side asked for, not the one in the split."""
 
     sample_id: str
     signal: str
@@ -66,7 +71,7 @@ class Sample:
 
     @property
     def source_key(self) -> str:
-        """What tells recordings apart; see `source_key` below."""
+        """Identity of the recording; see `source_key` below."""
         return source_key(self.source_capture)
 
     @property
@@ -106,7 +111,7 @@ class Sample:
         found = read_json(path)
         try:
             contract = Contract.from_json(found["spectrogram_params"])
-            boxes = tuple(Box(*(_number(box, name) for name in EDGES), _text(box, "label")) for box in found["boxes"])
+            boxes = tuple(Box.at([_number(box, name) for name in EDGES], _text(box, "label")) for box in found["boxes"])
             if checked_boxes(boxes, "its boxes") != boxes:
                 raise ValueError("boxes out of order or outside the image")
             centre = None if found["center_freq_hz"] is None else _number(found, "center_freq_hz")
@@ -143,27 +148,27 @@ def checked_boxes(boxes: Iterable[Box], source: str) -> tuple[Box, ...]:
         clipped = np.round(edges.clip(0, IMAGE_SIZE), DECIMALS)
         if not (clipped[2:] > clipped[:2]).all():
             raise InputError(f"{source}: {box} has no area within the image, 0 to {IMAGE_SIZE} on both axes")
-        kept.append(Box(*clipped.tolist(), box.label))
+        kept.append(Box.at(clipped.tolist(), box.label))
     if len(kept) > MAX_BOXES:
         raise InputError(f"{source}: {len(kept)} boxes in one window; at most {MAX_BOXES} are kept: drop the smallest")
     return tuple(sorted(set(kept), key=lambda box: (_edges(box), box.label)))
 
 
 def content_id(image_sha256: str, boxes: tuple[Box, ...], contract_hash: str, source_capture: str) -> str:
-    """The name of a sample: 16 hex digits of the SHA-256 of all that makes it."""
+    """Id of a sample: 16 hex digits of the SHA-256 of image, boxes, contract and source."""
     edges = [[*_edges(box), box.label] for box in boxes]
     content = json.dumps([image_sha256, edges, contract_hash, source_key(source_capture)])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def source_key(source_capture: str) -> str:
-    """What tells recordings apart: the fingerprint where there is one, so that a renamed copy is the same."""
+    """Identity of a recording: its fingerprint where there is one, so that a renamed copy is the same."""
     found = re.fullmatch(r"(?s).*#([0-9a-f]{16})", source_capture)
     return found[1] if found else source_capture
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number that a time or a frequency can be."""
+    """True for a number within the range of times and frequencies."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
 
 

@@ -1,7 +1,7 @@
-"""Which samples train a head and which measure it: `splits/vN.json`, each version an extension of the one before.
+"""Train/validation splits of samples: `splits/vN.json`, each version an extension of the one before.
 
 A sample never changes side, so that a head is measured on what no earlier head was trained on. Windows of one
-recording stand on one side, for they show the same transmitter through the same air. What is new is placed by
+recording are on one side, for they show the same transmitter and channel. New samples are assigned by
 its content and the seed alone, whatever the order it came in.
 """
 
@@ -14,7 +14,7 @@ from engine.errors import InputError, StoreError
 from engine.store.files import read_json, write_json
 from engine.store.history import now
 
-from .placement import TRAIN, VALIDATION, placed
+from .placement import TRAIN, VALIDATION, assign_sides
 from .sample import Sample
 
 MIN_LABELLED: Final = 5  # images with at least one box of the signal
@@ -55,8 +55,8 @@ def current_split(
     came or went. The caller holds the lock of the samples' store.
 
     Raises InputError on fewer than five labelled samples, on labelled samples of one recording only (unless
-    `allow_shared_source`: then they are divided in time, and `notes` says so), where a side has no labelled
-    sample, and where a sample asks for a side that its recording does not stand on.
+    `allow_shared_source`: then they are divided in time, and `notes` records it), where a side has no labelled
+    sample, and where a sample asks for another side than its recording's.
     """
     if not 0 < val_ratio < 1:
         raise InputError(f"val_ratio is {val_ratio!r}; give a share above 0 and below 1, such as 0.2")
@@ -64,7 +64,7 @@ def current_split(
     last = last_split(folder)
     before = {} if last is None else last.sides
     sides = {s.sample_id: before[s.sample_id] for s in samples if s.sample_id in before}
-    sides |= placed(samples, sides, _remembered(folder), val_ratio, seed)
+    sides |= assign_sides(samples, sides, _remembered(folder), val_ratio, seed)
     for side in (TRAIN, VALIDATION):
         if not any(sides[s.sample_id] == side for s in samples if len(s.own_boxes)):
             raise InputError(
@@ -82,8 +82,8 @@ def last_split(folder: Path) -> Split | None:
     return _read(folder / f"v{versions[-1]}.json") if versions else None
 
 
-def without(folder: Path, removed: set[str]) -> None:
-    """A new version that lacks the removed samples, where the last one has any of them. The others stay."""
+def drop_samples(folder: Path, removed: set[str]) -> None:
+    """Drops removed samples from the split, as a new version where the last one has any of them."""
     last = last_split(folder)
     if last is not None and removed & last.sides.keys():
         sides = {sample_id: side for sample_id, side in last.sides.items() if sample_id not in removed}

@@ -1,4 +1,4 @@
-"""Labelled samples of a signal: windows as the engine sees them, with boxes around all that is in them.
+"""Store of labelled samples: windows of recordings, cut as in detection, with boxes of all signals in them.
 
     training_data/index.json                              signals, rebuilt from what is there
     training_data/signals/<signal>/manifest.json          the signal's samples, likewise
@@ -10,7 +10,7 @@ A sample is named by its content and never changes. It exists when its JSON exis
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from engine.store.reader import checked_name
 from .images import SHAPE, image_hash, write_image
 from .objects import Physical, objects_of
 from .sample import SIDES, Box, Sample, Side, checked_boxes, content_id, is_number
-from .splits import Split, current_split, without
+from .splits import Split, current_split, drop_samples
 from .windows import OTHER, image_of, source_of, windows
 
 __all__ = ["Box", "Sample", "SampleStore"]
@@ -56,7 +56,7 @@ class SampleStore:
         created_by: str = "user",
         side: Side | None = None,
     ) -> Sample:
-        """Keeps a window, uint8[1024, 1024], and its boxes in image pixels; what is here already stays as it is.
+        """Adds a window, uint8[1024, 1024], and its boxes in image pixels; an equal sample is returned unchanged.
 
         Boxes that stick out are clipped. Raises InputError on another image, on a box that is not finite, has
         no area or lies outside, on a repeat that asks for another side, and on other boxes for a window that is
@@ -111,26 +111,30 @@ class SampleStore:
         boxes_physical: Iterable[Physical] | None = None,
         label: str | None = None,
         created_by: str = "user",
+        on_window: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Sample]:
-        """Keeps the windows of a recording, cut and drawn as the engine does it, that show the signal.
+        """Adds the windows of a recording that show the signal, cut and rendered as in detection.
 
         At most `limit` of them, and at most `negatives` without it. All annotations of the file become boxes,
         and so do `boxes_physical`: start_s, stop_s, low_hz, high_hz, label, as `Annotation` has them, clipped to
         the recording. `label` is the file's name for the signal. Objects seen by less than a quarter are labelled
         `other`. Windows that are silent or not finite are passed over. Raises InputError where no window would be
-        kept, and, before any is, on a box smaller than a head resolves (see `objects_of`).
+        kept, and, before any is, on a box smaller than a head resolves (see `objects_of`). `on_window` gets the numbers
+        of windows done and in all.
         """
         self.folder(signal)  # refused before anything is read
         taken = recording if isinstance(recording, Recording) else open_recording(recording)
         objects = objects_of(taken, boxes_physical or (), contract, signal, label)
         source, added = source_of(taken), list[Sample]()
         left = {True: len(taken) if limit is None else limit, False: negatives}
+        total = taken.n_captures(contract)
         for window in windows(taken, contract, objects):
+            on_window(window.index, total)
             shown = signal in window.labels
             if left[shown] < 1 or (image := image_of(taken, contract, window.index)) is None:
                 continue
             left[shown] -= 1
-            boxes = [Box(*edges, name) for edges, name in zip(window.boxes.tolist(), window.labels, strict=True)]
+            boxes = [Box.at(edges, name) for edges, name in zip(window.boxes.tolist(), window.labels, strict=True)]
             try:
                 sample = self.add(
                     signal, image, boxes, contract=contract, source_capture=source, time_offset_sec=window.start_s,
@@ -158,7 +162,7 @@ class SampleStore:
         return Sample.read(self._path(signal, sample_id), signal)
 
     def remove(self, signal: str, sample_id: str) -> None:
-        """Takes a sample's files, its entries and its place in the split away; damaged ones as well."""
+        """Removes a sample's files, manifest entries and side in the split; damaged ones as well."""
         path = self._path(signal, sample_id)
         with writing(self.path):
             try:
@@ -167,7 +171,7 @@ class SampleStore:
                 sync_folder(path.parent)
             except OSError as error:
                 raise StoreError(f"{path}: cannot be removed ({error.strerror or error}); check rights") from error
-            without(self.splits_folder(signal), {sample_id})
+            drop_samples(self.splits_folder(signal), {sample_id})
             self._rebuild(signal, self._known(signal))
 
     def signals(self) -> tuple[str, ...]:
@@ -177,7 +181,7 @@ class SampleStore:
         return tuple(sorted(name for name in names if re.fullmatch(r"[a-z0-9_]{1,64}", name)))
 
     def folder(self, signal: str, name: str = "samples") -> Path:
-        """Where a signal's samples lie, or would. Raises StoreError on a bad name or a way out of the store."""
+        """Folder of a signal's samples, existing or not. Raises StoreError on a bad name or a way out of the store."""
         folder = self.path / "signals" / checked_name(signal) / name
         try:
             inside = folder.resolve() == self.path.resolve() / "signals" / signal / name
@@ -213,7 +217,7 @@ class SampleStore:
         return path
 
     def _known(self, signal: str) -> dict[str, dict[str, Any]]:
-        """The signal's samples as they lie on disk; what the last manifest says of one is not read again."""
+        """Manifest entries of the samples on disk; those in the last manifest are not read again."""
         folder = self.folder(signal)
         try:
             known = read_json(folder.with_name("manifest.json"))["samples"]
@@ -245,7 +249,7 @@ def _labelled(samples: dict[str, dict[str, Any]]) -> int:
 
 
 def _about(sample: Sample | None) -> dict[str, Any]:
-    """What the manifest says of a sample; None is one that cannot be read."""
+    """Manifest entry of a sample; None is one that cannot be read."""
     fields = ("source_capture", "time_offset_sec", "created_at", "image_sha256")
     if sample is None:
         return dict.fromkeys((*fields, "own_boxes"))
@@ -258,7 +262,7 @@ def _ids(folder: Path) -> list[str]:
 
 
 def _clean(folder: Path) -> None:
-    """Takes away what a killed process left: files in the making, images without their JSON."""
+    """Removes what a killed process left: unfinished files, images without their JSON."""
     there = {*folder.iterdir(), *folder.parent.iterdir()}
     for path in there:
         unfinished = path.name.startswith(".") and path.is_file()

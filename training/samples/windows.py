@@ -1,4 +1,4 @@
-"""Recordings cut into the windows that the engine sees, each with the boxes of all that is in it."""
+"""Windows of a recording, cut as in detection, each with the boxes of all annotated objects in it."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -13,16 +13,18 @@ from engine.recordings.annotation import Annotation
 from engine.recordings.recording import Recording
 from engine.spectrogram import levels, to_image
 
-OTHER: Final = "other"  # an object that training and evaluation look away from
-MIN_SEEN: Final = 0.25  # of an object, or of the window where the object is larger: less is labelled `other`
-MIN_SIDE_PX: Final = 0.02  # shorter and narrower boxes are widened to this, so that rounding leaves something
+OTHER: Final = "other"  # label of objects that training and evaluation ignore
+MIN_OBJECT_SHARE: Final = (
+    0.25  # visible share of an object (or of the window, if smaller), below which it is labelled `other`
+)
+MIN_LABEL_SIDE_PX: Final = 0.02  # shorter and narrower boxes are widened to this, so that rounding leaves something
 FINGERPRINT_BLOCKS: Final = 16
 FINGERPRINT_ROWS: Final = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One capture: where it starts, and its boxes, float64[N, 4] image pixels, clipped, with their labels."""
+    """One capture: its start, and labelled boxes float64[N, 4] in image pixels, clipped."""
 
     index: int
     start_s: float
@@ -39,14 +41,16 @@ def windows(recording: Recording, contract: Contract, objects: Sequence[Annotati
     for index in range(recording.n_captures(contract)):
         start_s = min(index * step, last_s)
         whole = to_pixels(physical.reshape(-1, 4) - [start_s, start_s, 0, 0], contract)
-        boxes, seen = _clipped(whole)
-        labels = [(o.label or OTHER) if share >= MIN_SEEN else OTHER for o, share in zip(objects, seen, strict=True)]
-        there = np.flatnonzero(seen > 0)
+        boxes, shares = _clipped(whole)
+        labels = [
+            (o.label or OTHER) if share >= MIN_OBJECT_SHARE else OTHER for o, share in zip(objects, shares, strict=True)
+        ]
+        there = np.flatnonzero(shares > 0)
         yield Window(index, start_s, boxes[there], tuple(labels[place] for place in there))
 
 
 def image_of(recording: Recording, contract: Contract, index: int) -> np.ndarray | None:
-    """uint8[1024, 1024] of capture `index`; None where the engine would not look: silence, or not finite."""
+    """uint8[1024, 1024] of capture `index`; None where the engine detects nothing: silence, or NaN and infinity."""
     iq = recording.capture(contract, index).iq
     if not np.isfinite(iq.view(np.float32)).all():
         return None
@@ -69,10 +73,10 @@ def source_of(recording: Recording) -> str:
 
 
 def _clipped(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes float64[N, 4] cut to the image, and how much of each is seen: float64[N]; 0 where nothing is."""
-    lacking = np.clip(MIN_SIDE_PX - (whole[:, 2:] - whole[:, :2]), 0, None) / 2
+    """Boxes float64[N, 4] clipped to the image, and the visible share of each, float64[N]; 0 outside."""
+    lacking = np.clip(MIN_LABEL_SIDE_PX - (whole[:, 2:] - whole[:, :2]), 0, None) / 2
     whole = whole + np.concatenate([-lacking, lacking], axis=1)
     boxes = whole.clip(0, IMAGE_SIZE)
     sides = boxes[:, 2:] - boxes[:, :2]
     seen = np.prod(sides, axis=1) / np.prod(np.minimum(whole[:, 2:] - whole[:, :2], IMAGE_SIZE), axis=1)
-    return boxes, np.where((sides >= MIN_SIDE_PX / 2).all(axis=1), seen, 0.0)
+    return boxes, np.where((sides >= MIN_LABEL_SIDE_PX / 2).all(axis=1), seen, 0.0)

@@ -26,7 +26,7 @@ BAND_MARGIN = 1.04  # pass band of the cut, in widths of the box
 
 @dataclass(frozen=True)
 class Burst:
-    """One signal alone. The band is where 99 % of its power lies, relative to the centre of `iq`."""
+    """One signal alone, with its occupied band (99 % of the power, ITU-R SM.328) relative to the centre of `iq`."""
 
     iq: np.ndarray  # complex64[n], from the burst's first sample to its last
     sample_rate_hz: float
@@ -81,14 +81,16 @@ def _cut(recording: Recording, note: Annotation, contract: Contract, source: str
 def shift(iq: np.ndarray, by_hz: float, sample_rate_hz: float) -> np.ndarray:
     """complex64[n] moved up in frequency by `by_hz`."""
     turns = np.arange(len(iq)) * (by_hz / sample_rate_hz)
-    return (iq * np.exp(2j * np.pi * (turns % 1.0)).astype(np.complex64)).astype(np.complex64)
+    shifted: np.ndarray = (iq * np.exp(2j * np.pi * (turns % 1.0)).astype(np.complex64)).astype(np.complex64)
+    return shifted
 
 
 def band_pass(iq: np.ndarray, width_hz: float, sample_rate_hz: float) -> np.ndarray:
     """complex64[n] kept within +-width/2, with a raised-cosine edge a tenth of the width wide."""
     frequency_hz = np.abs(np.fft.fftfreq(len(iq), 1 / sample_rate_hz))
     edge = np.clip((frequency_hz - width_hz / 2) / (0.1 * width_hz), 0, 1)
-    return np.fft.ifft(np.fft.fft(iq) * (0.5 + 0.5 * np.cos(np.pi * edge)).astype(np.float32)).astype(np.complex64)
+    gain = (0.5 + 0.5 * np.cos(np.pi * edge)).astype(np.float32)
+    return np.fft.ifft(np.fft.fft(iq) * gain).astype(np.complex64)
 
 
 def save_burst(path: Path, burst: Burst) -> None:

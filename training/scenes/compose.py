@@ -1,8 +1,8 @@
 """Seeded labelled captures: bursts at random time, frequency and level in noise, with receiver artefacts.
 
 The noise is stronger than a burst's own floor, or the burst's band would show as a rectangle that gives the
-box away. Artefacts a receiver makes by itself (spurs, DC, image, gain step, channel edges, silence) are put
-in unlabelled, so that they are learnt as nothing.
+box away. Receiver artefacts (spurs, DC, image, gain step, channel edges, silence) are added without labels, as
+negatives.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def compose(contract: Contract, bursts: Sequence[Burst], seed: int, settings: Sc
 
 
 def native(contract: Contract, path: Path, seed: int) -> Scene:
-    """A random stretch of a recording as it is, brought to the contract's rate and, where it is narrower than
+    """A random excerpt of a recording, unmixed, resampled to the contract's rate and, where it is narrower than
     the contract's band, moved in frequency; every second time from the capture's start on, as a recording is
     read; every second time with noise over the empty rest of the band."""
     rng = np.random.default_rng(seed)
@@ -110,7 +110,7 @@ def _noise(count: int, rng: np.random.Generator) -> np.ndarray:
 def _places(
     burst: Burst, contract: Contract, rng: np.random.Generator, settings: SceneSettings
 ) -> list[tuple[float, float]]:
-    """Where a burst goes: (start_s, centre_hz), once, or several times one after another on one frequency."""
+    """Random placements (start_s, centre_hz) of a burst: one, or a train of several on one frequency."""
     duration_s = len(burst.iq) / burst.sample_rate_hz
     room_hz = max(0.0, contract.sample_rate_hz * 0.49 - (burst.high_hz - burst.low_hz) / 2)
     middle_hz = (burst.low_hz + burst.high_hz) / 2
@@ -139,7 +139,7 @@ def _free(truth: Annotation, others: Sequence[Annotation]) -> bool:
 
 
 def _vary(burst: Burst, rng: np.random.Generator) -> Burst:
-    """What the air does: every fourth burst gets an echo, every fourth fades slowly."""
+    """Channel effects: a two-path echo and slow fading, each with probability 1/4."""
     iq = burst.iq
     if rng.random() < 0.25:
         delay = int(rng.integers(1, 12))
@@ -164,7 +164,7 @@ def _add(iq: np.ndarray, burst: Burst, start_s: float, centre_hz: float, snr_db:
 
 
 def _receive(scene: Scene, contract: Contract, rng: np.random.Generator, probability: float) -> Scene:
-    """What a receiver adds by itself, each with the given probability."""
+    """Receiver artefacts (spurs, IQ image, DC, filter, gain step, dropout, quantisation), each with `probability`."""
     iq, truths = scene.iq, scene.truths
     n, rate = len(iq), contract.sample_rate_hz
 
@@ -198,7 +198,7 @@ def _receive(scene: Scene, contract: Contract, rng: np.random.Generator, probabi
 
 
 def _channel(iq: np.ndarray, truths: Sequence[Annotation], rng: np.random.Generator, rate: float) -> np.ndarray:
-    """A receiver whose filter passes only the middle of the band, wide enough for all that is labelled."""
+    """Channel filter of a receiver: a raised-cosine low-pass, wide enough for every labelled signal."""
     widest_hz = max((max(abs(truth.low_hz), abs(truth.high_hz)) for truth in truths), default=0.0)
     half_hz = max(rate / 2 * rng.uniform(0.3, 0.97), widest_hz)
     stop = 10 ** (-rng.uniform(25, 70) / 20)

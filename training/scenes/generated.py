@@ -22,7 +22,7 @@ from engine.contract import CONTRACTS
 from engine.errors import UnavailableError
 
 from .bursts import Burst, save_burst
-from .fm import frequency_modulated
+from .fm import AUDIO_HZ, frequency_modulated
 
 OCCUPIED_SHARE: Final = 0.99  # of a burst's power lies in its band
 ACTIVE_LEVEL: Final = 0.1  # of the root mean square; a burst starts and ends with a sample above it
@@ -37,7 +37,7 @@ TORCHSIG_MISSING: Final = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the bursts of one label are drawn: log-uniform within a range, or one of the fixed bandwidths.
+    """Parameters of the bursts of one label: bandwidth log-uniform within a range, or one of fixed values.
 
     `bandwidth_hz` is what the generator calls so: the symbol, chip or channel rate for most classes. The
     band written with a burst is always measured on the burst.
@@ -87,9 +87,10 @@ def make_burst(contract_name: str, recipe: Recipe, seed: int) -> Burst:
     duration_s = _log_uniform(rng, *recipe.duration_s)
     bandwidth_hz = float(rng.choice(recipe.fixed_hz or [_log_uniform(rng, *recipe.bandwidth_hz)]))
     samples = round(duration_s * rate_hz)
-    if class_name in ("voice", "music"):
+    programme = next((name for name in AUDIO_HZ if name == class_name), None)
+    if programme is not None:
         maker = "own FM"
-        iq = frequency_modulated(rng, class_name, bandwidth_hz, rate_hz, samples)
+        iq = frequency_modulated(rng, programme, bandwidth_hz, rate_hz, samples)
     else:
         maker = "torchsig 2.2.0"
         iq = _torchsig(rng, class_name, bandwidth_hz, rate_hz, samples)
@@ -99,8 +100,9 @@ def make_burst(contract_name: str, recipe: Recipe, seed: int) -> Burst:
 
 
 def occupied_band(iq: np.ndarray, sample_rate_hz: float, share: float = OCCUPIED_SHARE) -> tuple[float, float]:
-    """Low and high edge (Hz) of the band that holds `share` of the power of complex64[n], the rest halved
-    above and below. Welch's method with segments of an eighth or less, edges interpolated within a bin."""
+    """Occupied bandwidth of complex64[n]: low and high edge (Hz) of the band with `share` of the power, half of the
+    rest below and half above (99 %: ITU-R SM.328). Welch's method with segments of an eighth or less, edges
+    interpolated within a bin."""
     segment = min(len(iq), 32768, max(256, 1 << (max(len(iq) // 8, 1).bit_length() - 1)))
     _, power = signal.welch(iq, sample_rate_hz, nperseg=segment, detrend=False, return_onesided=False)
     below = np.concatenate([[0.0], np.cumsum(np.fft.fftshift(power).astype(np.float64))])
@@ -123,7 +125,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 def _torchsig(
     rng: np.random.Generator, class_name: str, bandwidth_hz: float, rate_hz: float, samples: int
 ) -> np.ndarray:
-    """complex64[samples] of a TorchSig class. Where its own draw would not do, the choice is made here."""
+    """complex64[samples] of a TorchSig class. Pulse shape, constellation and spreading factor are set here."""
     lookup, modulate = _import_torchsig()
     if class_name in ("qpsk", "16qam"):  # by itself every other burst would have square pulses, 3 times as wide
         rolloff = rng.uniform(0.15, 0.5)
@@ -146,8 +148,8 @@ def _torchsig(
     for key, value in settings.items():
         generator[key] = value
     generator.seed(int(rng.integers(2**31)))
-    iq = generator().data
-    return signal.resample_poly(iq, 1, over).astype(np.complex64) if over > 1 else iq
+    iq: np.ndarray = generator().data
+    return np.asarray(signal.resample_poly(iq, 1, over).astype(np.complex64)) if over > 1 else iq
 
 
 def _import_torchsig() -> tuple[Callable[[str], Any], Callable[..., np.ndarray]]:

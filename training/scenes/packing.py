@@ -1,9 +1,9 @@
-"""Rendered scenes as samples: how the shipped packs get theirs.
+"""Import of rendered scenes as labelled samples, from which the shipped packs are trained.
 
     python -m training.scenes.packing SCENES DATA --contract wideband --signals wifi_ofdm,lte_tdd \\
         --train 60 --validation 30
 
-Every signal gets scenes that hold it and, half as many, scenes that do not: what it is not is learnt there.
+Every signal gets positive scenes and half as many negative ones, which do not contain it.
 Scenes of the training side become samples for training, those of the validation side, which are made of other
 recordings, samples for validation. Of a signal with a single recording there are no such scenes: then the training
 side's are split, and the validation is not independent. After that it is `g20 train` as for anybody.
@@ -11,7 +11,7 @@ side's are split, and the validation is not independent. After that it is `g20 t
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +19,19 @@ from tqdm import tqdm
 
 from engine.contract import CONTRACTS, Contract
 from engine.errors import InputError
-from training.samples.sample import Box
+from training.samples.sample import SIDES, Box, Side
 from training.samples.store import SampleStore
-
-from .render import SIDES
 
 log = logging.getLogger(__name__)
 
-Scene = tuple[str, np.ndarray, list[Box]]  # name, image uint8[1024, 1024], all that is labelled
+Scene = tuple[str, np.ndarray, list[Box]]  # name, image uint8[1024, 1024], all labelled boxes
 
 
 def scenes(folder: Path) -> Iterator[Scene]:
     for path in sorted(folder.glob("[0-9]*.npz")):
         with np.load(path, allow_pickle=False) as stored:
             boxes = [
-                Box(*map(float, row), str(label)) for row, label in zip(stored["boxes"], stored["labels"], strict=True)
+                Box.at(row.tolist(), str(label)) for row, label in zip(stored["boxes"], stored["labels"], strict=True)
             ]
             yield path.stem, stored["image"], boxes
 
@@ -42,14 +40,14 @@ def add(
     store: SampleStore,
     folder: Path,
     contract: Contract,
-    wanted: dict[str, dict[str, int]],
+    wanted: Mapping[Side, Mapping[str, int]],
     mixed: Sequence[str] = (),
 ) -> None:
     """Adds scenes until every signal has as many as `wanted[side][signal]`, and half as many without it, or all are
-    gone through. Of `mixed` signals the sides are not told apart."""
-    held_out: set[str] = set()  # signals that validation scenes hold
+    used. Samples of `mixed` signals are left to the split."""
+    held_out: set[str] = set()  # signals in validation scenes
     for side in reversed(SIDES):
-        left = {(signal, True): count for signal, count in wanted[side].items()}  # by whether a scene holds it
+        left = {(signal, True): count for signal, count in wanted[side].items()}  # by presence in the scene
         left |= {(signal, False): count // 2 for signal, count in wanted[side].items()}
         for name, image, boxes in tqdm(list(scenes(folder / side)), desc=f"{folder.name} {side}", unit="scene"):
             if side == "validation":
@@ -62,7 +60,7 @@ def add(
                         signal, image, boxes, contract=contract, source_capture=f"{folder.name}-{side}-{name}",
                         created_by="training.scenes.packing", side=side if signal in held else None,
                     )  # fmt: skip
-                except InputError as error:  # a recording as it is may come twice, to the pixel
+                except InputError as error:  # excerpts of one recording may be equal, to the pixel
                     log.info("scene %s left out: %s", name, error)
                 else:
                     left[signal, signal in labels] -= 1

@@ -22,21 +22,21 @@ from engine.contract import CONTRACTS, Contract
 from engine.errors import HydraError
 from engine.recordings.open import open_recording
 from engine.spectrogram import spectrogram
+from training.samples.sample import SIDES
 
 from .bursts import NOT_A_SIGNAL, Burst, cut_bursts, load_burst, split_recordings
 from .compose import Scene, SceneSettings, compose, native
 
 log = logging.getLogger(__name__)
 
-SIDES = ("train", "validation")
-NATIVE_SHARE = 0.25  # of scenes that are a recording as it is
+NATIVE_SHARE = 0.25  # of scenes that are excerpts of one recording
 WIDTHS_HZ = {"wideband": (0.3e6, 19e6), "ism": (2e3, 0.5e6)}  # of a recording's widest signal
 GENERATED_VALIDATION = 5  # every fifth generated burst is for validation only
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What scenes of one contract and one side are made of."""
+    """Bursts and recordings that scenes of one contract and side are made of."""
 
     bursts: tuple[Burst, ...]
     recordings: tuple[Path, ...]
@@ -65,7 +65,7 @@ def sources(
 
 
 def fits(path: Path, contract_name: str) -> bool:
-    """Whether a recording's signals are at home at this contract: a few pixels wide and inside the band."""
+    """True where the bandwidth of a recording's widest signal suits the contract: a few pixels, and inside the band."""
     recording = open_recording(path)
     widths_hz = [note.high_hz - note.low_hz for note in recording.annotations if note.label not in NOT_A_SIGNAL]
     narrowest_hz, widest_hz = WIDTHS_HZ[contract_name]

@@ -17,7 +17,8 @@ def wifi(n: int, rng: np.random.Generator) -> np.ndarray:
     grid[:, used] = rng.choice([1, -1], (symbols, 52)) + 1j * rng.choice([1, -1], (symbols, 52))
     body = np.fft.ifft(grid, axis=1)
     burst = np.concatenate([body[:, -16:], body], axis=1).reshape(-1)[:n]
-    return burst / np.sqrt(np.mean(np.abs(burst) ** 2))
+    unit: np.ndarray = burst / np.sqrt(np.mean(np.abs(burst) ** 2))
+    return unit
 
 
 def fsk(n: int, rng: np.random.Generator) -> np.ndarray:
