@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 from torchvision.models.detection.rpn import AnchorGenerator
 
-from engine import heads
 from engine.anchors import STOCK, Anchors
 from engine.errors import HydraError, StoreError
 from engine.heads import FULL, TENSORS
+from engine.store import weights
 from engine.store.registry import Store
 from engine.store.weights import read_weights
 
@@ -29,7 +29,7 @@ SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, "
 
 @pytest.fixture(autouse=True)
 def small_head_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "TENSORS", {**TENSORS, "small": SMALL})
+    monkeypatch.setattr(weights, "TENSORS", {**TENSORS, "small": SMALL})
 
 
 def entry(shape: tuple[int, ...], start: int, stop: int, dtype: str = "F32") -> dict[str, Any]:
