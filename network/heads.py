@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.ops import nms, roi_align
 
-from engine.contract import IMAGE_SIZE, INPUT_SIZE
+from engine.contract import IMAGE_SIZE, LEGACY_INPUT_SIZE
 from engine.heads import FULL, MAX_DETECTIONS, NMS_IOU
 
 PRE_NMS: Final = 1000  # proposals kept per level before NMS
@@ -26,7 +26,7 @@ MAX_LOG_SCALE: Final = math.log(1000 / 16)
 BOX_WEIGHTS: Final = (10.0, 10.0, 5.0, 5.0)
 POOL: Final = 7
 SAMPLING: Final = 2
-LEGACY_SIZE: Final = (INPUT_SIZE, INPUT_SIZE)
+LEGACY_SIZE: Final = (LEGACY_INPUT_SIZE, LEGACY_INPUT_SIZE)
 Size = tuple[int, int]
 
 HEAD_KEYS: Final = tuple(FULL)

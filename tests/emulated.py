@@ -15,7 +15,7 @@ import pytest
 from engine.devices.kernels import SOURCES
 
 EMULATION = Path(__file__).parent / "emulation.h"
-KERNELS = Path(__file__).parents[1] / "engine" / "kernels"
+KERNELS = Path(__file__).parents[1] / "engine" / "devices" / "kernels"
 TOGETHER = ("decibels", "quantiles", "choose", "keep")  # whose threads wait for each other
 SCALARS = {np.int32: ctypes.c_int, np.float32: ctypes.c_float, np.float64: ctypes.c_double}
 

@@ -17,7 +17,7 @@ from engine.sessions.base import Session
 from engine.sessions.graphs import with_room
 from engine.sessions.open import open_session
 from engine.sessions.scripted import ScriptedSession
-from engine.snapshot import NOTHING, Snapshot, capacity_for, stack
+from engine.snapshot import EMPTY_LOGIT, Snapshot, capacity_for, stack
 from engine.store.registry import Store
 from export.to_onnx import (
     backbone_graph,
@@ -82,7 +82,7 @@ def test_a_head_finds_the_same_beside_any_number_of_others(count: int) -> None:
 def test_empty_places_score_nothing() -> None:
     found = run([head("a", 1)])
     assert found["scores"].shape == (16, PROPOSALS)
-    assert (found["scores"][1:] <= 1 / (1 + np.exp(-NOTHING)) + 1e-9).all()
+    assert (found["scores"][1:] <= 1 / (1 + np.exp(-EMPTY_LOGIT)) + 1e-9).all()
 
 
 @pytest.mark.parametrize("count, capacity", [(0, 16), (1, 16), (16, 16), (17, 32), (33, 64), (64, 64), (65, 128)])

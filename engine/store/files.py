@@ -35,7 +35,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise StoreError(f"{path}: {path.stat().st_size} bytes of JSON, at most {MAX_JSON_BYTES} are read")
         text = path.read_text("utf-8")
         found = json.loads(
-            text, object_pairs_hook=once, parse_constant=_refuse, parse_int=_bounded, parse_float=_finite
+            text, object_pairs_hook=unique_keys, parse_constant=_refuse, parse_int=_bounded, parse_float=_finite
         )
         if "\\u" in text:
             json.dumps(found, ensure_ascii=False).encode()  # raises ValueError on a surrogate without its other half
@@ -48,7 +48,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """For json's `object_pairs_hook`: an object in which no key stands twice. Raises ValueError otherwise."""
     found = dict(pairs)
     if len(found) != len(pairs):

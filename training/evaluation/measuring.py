@@ -12,7 +12,7 @@ from engine.heads import Head
 from engine.loading import Loader
 from engine.recordings.annotation import Annotation
 from engine.snapshot import Snapshot
-from engine.store.reader import Release
+from engine.store.reader import BackboneRelease
 from training.samples.sample import Sample
 
 from .matching import MIN_SCORE
@@ -39,7 +39,7 @@ class Measurement:
         return {**self.report.as_json(), "samples": list(self.measured.sample_ids)}
 
 
-def measure(release: Release, heads: Sequence[Head], samples: Sequence[Sample]) -> dict[int, Measurement]:
+def measure(release: BackboneRelease, heads: Sequence[Head], samples: Sequence[Sample]) -> dict[int, Measurement]:
     """Versions of one signal's head on the same samples, all in one pass; by version."""
     signal = heads[0].signal
     snapshot = Snapshot(0, release.version, release.backbone_hash, tuple(heads))

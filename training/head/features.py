@@ -1,6 +1,6 @@
-"""What the frozen backbone says of a view, computed once and kept: heads then train in seconds.
+"""Backbone features of an augmented sample, cached on disk: heads then train in seconds.
 
-The graphs of the release are run by the engine's own sessions, so that a head learns from what it will be fed.
+They come from the engine's own sessions and `engine.describing`, so heads are trained on what the engine feeds them.
 """
 
 import hashlib
@@ -16,12 +16,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
+from engine.describing import describe
 from engine.errors import StoreError, UnavailableError
 from engine.heads import DESCRIBED, VECTOR
 from engine.loading import Loader
 from engine.regions import regions
 from engine.sessions.base import Session
-from engine.store.reader import Release
+from engine.spectrogram import as_grey
+from engine.store.reader import BackboneRelease
 
 BANK: Final = "bank.safetensors"
 TRAINED_ON: Final = ("onnxruntime", 0, "float32")  # so that heads do not depend on where they were trained
@@ -44,7 +46,7 @@ class Describer:
     block, or close it.
     """
 
-    def __init__(self, release: Release, folder: Path | None = None) -> None:
+    def __init__(self, release: BackboneRelease, folder: Path | None = None) -> None:
         if not release.has("trunk.onnx"):
             raise UnavailableError(
                 f"{release.folder} has no shared layers, so no compact heads can be trained on it; take a newer release"
@@ -68,11 +70,8 @@ class Describer:
             loader = Loader(self.release, *TRAINED_ON)
             self._sessions = loader.trunk(), loader.shared()
         trunk, shared = self._sessions
-        grey = image.astype(np.float32) / np.float32(255)
-        boxes, fed = regions(grey), {"image": grey[None, None]}
-        found = shared.run({"regions": boxes, **fed, **trunk.run(fed)})
-        real = boxes[:, 2:3] > 0
-        described = Described(found["proposals"] * real, (found["vectors"] * real).astype(np.float16))
+        found = describe(as_grey(image), regions, trunk, shared)
+        described = Described(found.proposals, found.vectors.astype(np.float16))
         if path:
             aside = path.with_suffix(f".{os.getpid()}")
             aside.write_bytes(save({"proposals": described.proposals, "vectors": described.vectors}))
@@ -110,7 +109,7 @@ def bank_file(vectors: Mapping[str, np.ndarray]) -> bytes:
     return save({"vectors": stacked}, metadata={"counts": counts})
 
 
-def read_bank(release: Release) -> dict[str, np.ndarray]:
+def read_bank(release: BackboneRelease) -> dict[str, np.ndarray]:
     """The bank of a release by label; empty where it has none. Raises StoreError on damage."""
     if not release.has(BANK):
         return {}
