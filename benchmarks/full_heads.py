@@ -26,6 +26,7 @@ from engine.anchors import STOCK
 from engine.contract import IMAGE_SIZE
 from engine.devices.machine import describe_cpu
 from engine.heads import FULL, Head
+from engine.spectrogram import as_grey
 from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
 from export.to_onnx import backbone_tensors
@@ -129,7 +130,7 @@ def _drawn(
     for step in tqdm(range(first, steps), initial=first, total=steps, unit="step"):
         order = np.random.default_rng(step // len(samples)).permutation(len(samples))
         sample = samples[order[step % len(samples)]]
-        image = torch.from_numpy(sample.image().astype(np.float32) / 255)[None, None]
+        image = torch.from_numpy(as_grey(sample.image()))[None, None]
         boxes = torch.from_numpy(np.asarray(sample.own_boxes, np.float32).reshape(-1, 4)) * scale
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).amin(dim=1) > 0.5]
         yield (

@@ -18,6 +18,7 @@ from engine.sessions.graphs import with_room
 from engine.sessions.open import open_session
 from engine.sessions.scripted import ScriptedSession
 from engine.snapshot import EMPTY_LOGIT, Snapshot, capacity_for, stack
+from engine.spectrogram import as_grey
 from engine.store.registry import Store
 from export.to_onnx import (
     backbone_graph,
@@ -190,7 +191,7 @@ def test_only_full_heads_ask_for_the_backbones_maps_and_compact_ones_answer_the_
     both = loader.network(replace(snapshot, heads=(*snapshot.heads, full)), lean)
     assert not both.lean and "p2" in both.backbone.outputs and both.fuse is not None
     assert both.shared is lean.shared
-    shown = {"image": image([(1, 2)], [(7, 7)]).astype(np.float32)[None, None] / 255}
+    shown = {"image": as_grey(image([(1, 2)], [(7, 7)]))[None, None]}
     assert np.allclose(both.fuse.run(both.backbone.run(shown))["fused"], lean.backbone.run(shown)["fused"])
     back = loader.network(snapshot, both)
     assert back.lean and back.fuse is None

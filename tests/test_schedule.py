@@ -13,13 +13,14 @@ from engine.pipeline import Frame, front_end
 from engine.recordings.open import open_recording
 from engine.recordings.writing import write_sigmf
 from engine.slots import SLOTS, Slots
+from engine.spectrogram import as_grey
 
 from .schedule import Following, Of, races, strangers
 from .scripted import NORMAL, RATE, SHORT, Source, bench, burst, when
 from .toy_store import add_head, image, toy_store
 
 CAPTURES = 4
-SHOWN = image([(3, 4)]).astype(np.float32) / np.float32(255)
+SHOWN = as_grey(image([(3, 4)]))
 
 
 def device_of(engine: Engine) -> TracingDevice:

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from network.shared import MIN_SIDE_PX, deltas_to
+from network.coding import MIN_SIDE_PX, encode_boxes
 
 Truth = tuple[torch.Tensor, torch.Tensor]  # boxes float32[M, 4] in network pixels, class numbers int64[M]
 
@@ -73,5 +73,5 @@ def named(overlap: torch.Tensor, numbers: torch.Tensor, nothing: int) -> torch.T
 
 
 def edges_loss(boxes: torch.Tensor, refined: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
-    steps = functional.smooth_l1_loss(deltas_to(boxes, refined), deltas_to(boxes, truths))
+    steps = functional.smooth_l1_loss(encode_boxes(boxes, refined), encode_boxes(boxes, truths))
     return generalized_box_iou_loss(refined, truths, reduction="mean") + 0.3 * steps

@@ -80,7 +80,7 @@ def publish(run: Path, store: Store, scenes: Path, contract_name: str, notes: st
     }
     paths = sorted((scenes / contract_name / "train").glob("[0-9]*.npz"))
     files["trunk.int8.onnx"] = int8_graph(files["trunk.onnx"], _calibration(scenes), INPUT_SIZE)
-    certificate, bank = _look(files, tensors, fuse, shared, paths)
+    certificate, bank = _certificate_and_bank(files, tensors, fuse, shared, paths)
     if not certificate.passed:
         raise HydraError(f"{run}: the ONNX files find something else than torch: {certificate}; nothing was written")
     files["certificate.json"] = json.dumps(certificate.as_json(), indent=2).encode()
@@ -108,7 +108,7 @@ def _calibration(scenes: Path) -> Iterator[np.ndarray]:
                 yield as_grey(stored["image"])
 
 
-def _look(
+def _certificate_and_bank(
     files: dict[str, bytes], tensors: Tensors, fuse: Fuse, shared: SharedLayers, paths: Sequence[Path]
 ) -> tuple[Certificate, dict[str, np.ndarray]]:
     """The certificate over the first scenes, and the bank over many."""

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
-from engine.boxes import to_physical, to_pixels
+from engine.boxes import physical, to_physical, to_pixels
 from engine.engine import Engine
 from engine.heads import Head
 from engine.loading import Loader
@@ -66,7 +64,7 @@ def measure(release: BackboneRelease, heads: Sequence[Head], samples: Sequence[S
 def _pixel_boxes(image: Evaluated) -> list[tuple[str | int, ...]]:
     """Sample and box, in whole pixels, of each detection that counts."""
     counted = [d for d in image.detections if d.score >= MIN_SCORE]
-    edges = np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in counted]).reshape(-1, 4)
+    edges = physical(counted)
     pixels = to_pixels(edges, image.contract).round().astype(int).tolist()
     return [(image.sample_id, *box) for box in pixels]
 
