@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from engine.atomic import UNFINISHED
 from engine.errors import StoreError
 
-from .files import UNFINISHED, new_folder, read_json, remove, sha256, write_json
+from .files import new_folder, read_json, remove, sha256, write_json
 
 SCHEMA: Final = 1
 MOST_VERSION: Final = (1 << 31) - 1

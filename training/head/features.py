@@ -5,7 +5,6 @@ They come from the engine's own sessions and `engine.describing`, so heads are t
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
+from engine.atomic import replacing
 from engine.describing import describe
 from engine.errors import StoreError, UnavailableError
 from engine.heads import DESCRIBED, VECTOR
@@ -73,9 +73,8 @@ class Describer:
         found = describe(as_grey(image), regions, trunk, shared)
         described = Described(found.proposals, found.vectors.astype(np.float16))
         if path:
-            aside = path.with_suffix(f".{os.getpid()}")
-            aside.write_bytes(save({"proposals": described.proposals, "vectors": described.vectors}))
-            aside.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(save({"proposals": described.proposals, "vectors": described.vectors}))
         return described
 
     def close(self) -> None:
