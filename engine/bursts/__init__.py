@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.boxes import to_physical, to_pixels
 from engine.contract import Contract
-from engine.spectrogram import Array, Spread, in_turn
+from engine.spectrogram import Array, ParallelMap, serial_map
 
 from .envelope import Envelope, FinePower, envelopes
 from .occupancy import occupied
@@ -26,7 +26,7 @@ def candidates(
     iq: Array,
     regions: np.ndarray,
     contract: Contract,
-    spread: Spread = in_turn,
+    parallel_map: ParallelMap = serial_map,
     xp: Any = np,
     settings: BurstSettings | None = None,
 ) -> np.ndarray:
@@ -37,7 +37,7 @@ def candidates(
     """
     settings = settings or settings_for(contract)
     real = to_physical(regions[regions[:, 2] > regions[:, 0]], contract)
-    found = mended(iq, real, contract.sample_rate_hz, settings, spread, xp)
+    found = mended(iq, real, contract.sample_rate_hz, settings, parallel_map, xp)
     merged = _in_turn(found, real, settings.per_region)
     kept = merged[thinned(merged, min(settings.limit, len(regions)), settings.same_iou)]
     boxes = np.zeros(regions.shape, np.float32)
@@ -46,7 +46,12 @@ def candidates(
 
 
 def mended(
-    iq: Array, boxes: np.ndarray, rate_hz: float, settings: BurstSettings, spread: Spread = in_turn, xp: Any = np
+    iq: Array,
+    boxes: np.ndarray,
+    rate_hz: float,
+    settings: BurstSettings,
+    parallel_map: ParallelMap = serial_map,
+    xp: Any = np,
 ) -> np.ndarray:
     """float64[M, 4] start_s, stop_s, low_hz, high_hz of bursts, best first, at most `settings.limit`.
 
@@ -55,7 +60,7 @@ def mended(
     iq = _without_padding(iq, xp)
     if not len(boxes) or len(iq) < 2 * settings.sizes[0]:
         return np.zeros((0, 4))
-    fine = FinePower(iq, rate_hz, settings, spread, xp)
+    fine = FinePower(iq, rate_hz, settings, parallel_map, xp)
     found, score = _own_bands(fine, boxes)
     seeds, searched = boxes, np.zeros((0, 2))
     for _ in range(settings.passes):
@@ -121,7 +126,7 @@ def _searched(fine: FinePower, bands_hz: np.ndarray) -> tuple[np.ndarray, np.nda
     looked: list[Envelope] = [e for e in envelopes(fine, bands_hz) if len(e.power) >= 4]
     if not looked:
         return np.zeros((0, 4)), np.zeros(0)
-    found: Bursts = bursts(looked, fine.duration_s, settings, fine.spread)
+    found: Bursts = bursts(looked, fine.duration_s, settings, fine.parallel_map)
     limits = np.array([(e.low_hz, e.high_hz) for e in looked])
     boxes = np.column_stack([found.span_s, limits[found.found.band]])
     kept = thinned(boxes, settings.refined, settings.same_iou, settings.same_span, settings.family)
