@@ -25,7 +25,7 @@ MOST_INPUT: Final = 4096
 
 @dataclass(frozen=True)
 class BackboneRelease:
-    """A backbone version: its folder and what its manifest says."""
+    """A backbone version: its folder and the fields of its manifest."""
 
     version: int
     folder: Path
@@ -37,7 +37,7 @@ class BackboneRelease:
         return verified(self.folder, name)
 
     def has(self, name: str) -> bool:
-        """Whether the manifest lists a file of this name."""
+        """True if the manifest lists a file of this name."""
         return name in object_field(read_manifest(self.folder), "files", self.folder)
 
 
@@ -233,7 +233,7 @@ class StoreReader:
                 raise self._lost(name, f"{INDEX_NAME} names {name}")
 
     def _folder(self, signal: str) -> Path:
-        """Where a signal's versions lie, or would. Raises StoreError on a bad name or a way out of the store."""
+        """Folder of a signal's versions, existing or not. Raises StoreError on a bad name or a way out of the store."""
         folder = self.path / "heads" / checked_name(signal)
         if folder.is_symlink() or not folder.resolve().is_relative_to(self.path.resolve()):
             raise StoreError(f"{folder}: leads out of the store; replace the link by the folder itself")
@@ -252,7 +252,7 @@ def backbone_revision(metadata: Mapping[str, Any], path: Path) -> int:
 
 
 def earlier_releases(metadata: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """What is known of the releases that were in force before. Raises StoreError when that is no list of objects."""
+    """Metadata of the releases that were in force before. Raises StoreError when that is no list of objects."""
     earlier = metadata.get("earlier", [])
     if not isinstance(earlier, list) or not all(isinstance(entry, dict) for entry in earlier):
         raise StoreError(f"{path}: earlier is not a list of objects; restore the file from a copy")
