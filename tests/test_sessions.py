@@ -131,3 +131,20 @@ def mutant(good: bytes, rng: random.Random) -> bytes:
             case _:
                 data[at:at] = rng.randbytes(rng.randint(1, 8))
     return bytes(data)
+
+
+def test_a_signal_after_a_runtime_is_closed_is_handled_and_ends_nothing() -> None:
+    """In a process of its own: an alternate signal stack that the runtime left behind would end it."""
+    code = """
+import signal
+from engine.sessions.open import open_session
+from tests.test_graphs import sum_graph
+import numpy as np
+session = open_session(sum_graph().SerializeToString(), "openvino", threads=1)
+session.run({"x": np.ones((1, 4), np.float32)})
+session.close()
+signal.signal(signal.SIGINT, lambda number, frame: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
