@@ -137,12 +137,10 @@ def test_a_signal_after_a_runtime_is_closed_is_handled_and_ends_nothing() -> Non
     """In a process of its own: an alternate signal stack that the runtime left behind would end it."""
     code = """
 import signal
-from engine.sessions.open import open_session
-from tests.test_graphs import sum_graph
-import numpy as np
-session = open_session(sum_graph().SerializeToString(), "openvino", threads=1)
-session.run({"x": np.ones((1, 4), np.float32)})
-session.close()
+from engine.engine import Engine
+from tests.scripted import noise
+with Engine.open("models", runtime="openvino", signals=["gsm"]) as engine:
+    engine.detect(noise(400_000), sample_rate_hz=20e6)
 signal.signal(signal.SIGINT, lambda number, frame: print("handled"))
 signal.raise_signal(signal.SIGINT)
 """
