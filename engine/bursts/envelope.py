@@ -39,7 +39,7 @@ class FinePower:
     def __init__(self, iq: Array, rate_hz: float, settings: BurstSettings, spread: Spread, xp: Any = np) -> None:
         self.iq, self.rate_hz, self.settings, self.spread, self.xp = iq, rate_hz, settings, spread, xp
         parts = iq.view(xp.float32)
-        self._loudest = xp.maximum(xp.maximum(parts.max(), -parts.min()), xp.float32(LEAST_LOUD))
+        self._loudest = xp.maximum(xp.abs(parts).max(initial=0), xp.float32(LEAST_LOUD))
         self._power: dict[int, Array] = {}
         self._floor: dict[int, np.ndarray] = {}
 
