@@ -33,7 +33,9 @@ class LookSettings:
     def from_json(cls, values: dict[str, Any]) -> "LookSettings":
         """Reads stored settings. Raises MismatchError on keys that this version does not know."""
         try:
-            zoom = {key: tuple(v) if isinstance(v, list) else v for key, v in dict(values.get("zoom", {})).items()}
+            zoom: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in dict(values.get("zoom", {})).items()
+            }
             return cls(**{**values, "zoom": ZoomSettings(**zoom)})
         except (TypeError, ValueError) as error:
             raise MismatchError(f"settings of the second look that this version does not know: {error}") from error
