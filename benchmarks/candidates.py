@@ -83,7 +83,7 @@ def _of_contract(
         started = time.process_time(), time.perf_counter()
         regions = cpu.regions(image)
         between = time.process_time(), time.perf_counter()
-        joined = candidates(capture.iq, regions, contract, spread=cpu.spread)
+        joined = candidates(capture.iq, regions, contract, parallel_map=cpu.parallel_map)
         ended = time.process_time(), time.perf_counter()
         counts = [int((boxes[:, 2] > 0).sum()) for boxes in (regions, joined)]
         clock.append((*np.subtract(between, started), *np.subtract(ended, between), *counts))

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.contract import IMAGE_SIZE, Contract
-from engine.devices.kernels.regions import PASSES, TABLE_BITS, looks_of_an_image
+from engine.devices.kernels.regions import RADIX_PASSES, TABLE_BITS, passes_of_an_image
 from engine.heads import COMPACT, FUSED, PROPOSALS, VECTOR, fused_shape
 from engine.regions import MOST_CANDIDATES
 from engine.snapshot import capacity_for
-from engine.store.reader import Release
+from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
 from network.shared import FINE, FINE_POOLS, GEOMETRY, POOL, SAMPLING, WIDE
 
@@ -73,7 +73,7 @@ def main() -> None:
         options.json.write_text(json.dumps(figures(found), indent=2) + "\n")
 
 
-def stages(release: Release, heads: int) -> list[Stage]:
+def stages(release: BackboneRelease, heads: int) -> list[Stage]:
     contract, size = release.contract, release.input_size
     ports = 4 * PROPOSALS * (4 + VECTOR)
     return [
@@ -118,12 +118,12 @@ def _trunk(graph: bytes) -> Stage:
 def _regions() -> list[Stage]:
     """Every look reads its picture twice, to count runs and to write them. The table of boxes is emptied, ranked, and
     gone over once for each digit of the last box that is wanted, and once more for those before it."""
-    looks, size = looks_of_an_image(), IMAGE_SIZE
-    pixels = int(looks[:, 1].sum()) * size
+    passes, size = passes_of_an_image(), IMAGE_SIZE
+    pixels = int(passes[:, 1].sum()) * size
     words = -(-MOST_CANDIDATES // 32)
     return [
         Stage("regions: levels, patches", 8 * pixels, 2 * 4 * pixels / 1e6),
-        Stage("regions: the best", 0, (1 << TABLE_BITS) * (8 + 8 + 4 + (PASSES + 1) * (8 + 4)) / 1e6),
+        Stage("regions: the best", 0, (1 << TABLE_BITS) * (8 + 8 + 4 + (RADIX_PASSES + 1) * (8 + 4)) / 1e6),
         Stage("regions: overlaps", 20 * 32 * words * MOST_CANDIDATES, 4 * words * MOST_CANDIDATES / 1e6),
     ]
 

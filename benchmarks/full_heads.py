@@ -26,7 +26,8 @@ from engine.anchors import STOCK
 from engine.contract import IMAGE_SIZE
 from engine.devices.machine import describe_cpu
 from engine.heads import FULL, Head
-from engine.store.reader import Release
+from engine.spectrogram import as_grey
+from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
 from export.to_onnx import backbone_tensors
 from network.backbone import network_input
@@ -79,7 +80,7 @@ def _scores(found: Measurement) -> dict[str, float]:
     return {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall, "ap50": found.report.ap50}
 
 
-def trained(release: Release, samples: list[Any], steps: int, path: Path) -> dict[str, np.ndarray]:
+def trained(release: BackboneRelease, samples: list[Any], steps: int, path: Path) -> dict[str, np.ndarray]:
     """The tensors of a full head after so many steps, one sample each."""
     torch.manual_seed(0)
     model = _model(release)
@@ -108,7 +109,7 @@ def trained(release: Release, samples: list[Any], steps: int, path: Path) -> dic
     return {name: np.ascontiguousarray(state[name].numpy(), dtype=np.float32) for name in FULL}
 
 
-def _model(release: Release) -> FasterRCNN:
+def _model(release: BackboneRelease) -> FasterRCNN:
     """The release's backbone, frozen, and a head that knows nothing yet. Images come resized and normalised."""
     model = detector(
         2, ANCHORS, _skip_resize=True, image_mean=[0.0] * 3, image_std=[1.0] * 3, box_batch_size_per_image=128,
@@ -121,7 +122,7 @@ def _model(release: Release) -> FasterRCNN:
 
 
 def _drawn(
-    samples: list[Any], release: Release, first: int, steps: int
+    samples: list[Any], release: BackboneRelease, first: int, steps: int
 ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     """Network inputs float32[3, rows, columns] and boxes in their pixels; samples in a new order each time round."""
     rows, columns = release.input_size
@@ -129,7 +130,7 @@ def _drawn(
     for step in tqdm(range(first, steps), initial=first, total=steps, unit="step"):
         order = np.random.default_rng(step // len(samples)).permutation(len(samples))
         sample = samples[order[step % len(samples)]]
-        image = torch.from_numpy(sample.image().astype(np.float32) / 255)[None, None]
+        image = torch.from_numpy(as_grey(sample.image()))[None, None]
         boxes = torch.from_numpy(np.asarray(sample.own_boxes, np.float32).reshape(-1, 4)) * scale
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).amin(dim=1) > 0.5]
         yield (

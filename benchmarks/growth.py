@@ -93,7 +93,7 @@ def measure(store: Store, repeats: int) -> dict[str, Any]:
     sizes = [_trunk(store, size, machine, median_ms) for size in SIZES]
     by_cores = []
     for threads in sorted({1, cores()}):
-        device = open_device("recording" if threads == 1 else "cpu")  # the recording device works block by block
+        device = open_device("tracing" if threads == 1 else "cpu")  # the tracing device works block by block
         loader = Loader(release, threads=threads, device=device)
         with opened(with_heads(store.snapshot(), 12), loader) as engine:
             detect = partial(engine.detect, iq, sample_rate_hz=release.contract.sample_rate_hz)

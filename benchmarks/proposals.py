@@ -20,6 +20,7 @@ from engine.boxes import iou
 from engine.contract import CONTRACTS
 from engine.devices.machine import describe_cpu
 from engine.regions import regions
+from engine.spectrogram import as_grey
 from engine.store.registry import Store
 from training.head.features import Describer
 
@@ -41,7 +42,7 @@ def main() -> None:
         with np.load(path, allow_pickle=False) as stored:
             image, boxes, labels, snr_db = (stored[name] for name in ("image", "boxes", "labels", "snr_db"))
         started = time.perf_counter()
-        found = regions(image.astype(np.float32) / np.float32(255))
+        found = regions(as_grey(image))
         seconds.append(time.perf_counter() - started)
         refined = describer.describe(image).proposals if describer else found
         if len(boxes):

@@ -23,7 +23,7 @@ from engine.devices.machine import describe_cpu
 from engine.devices.open import open_device
 from engine.heads import FULL, VECTOR, Head
 from engine.loading import Loader
-from engine.pipeline import Frame, Slot, find, given
+from engine.pipeline import Frame, Slot, find, upload_image
 from engine.snapshot import Snapshot
 from engine.store.registry import Store
 from network.shared import WIDE
@@ -77,7 +77,7 @@ def cost(store: Store, repeats: int) -> list[dict[str, Any]]:
             frames = []
             for _ in range(repeats + 1):
                 frame = Frame()
-                find(given(image, slot), release.contract, slot, network, snapshot, 0.5, frame)
+                find(upload_image(image, slot), release.contract, slot, network, snapshot, 0.5, frame)
                 frames.append(frame.timings_ms)
             network.close()
             after = [sum(ms for stage, ms in timings.items() if stage != "backbone") for timings in frames[1:]]

@@ -45,10 +45,10 @@ def main() -> None:
     for _ in range(options.runs + 1):  # the first warms up
         image = timed("render", lambda: cpu.draw(iq, contract))[0]
         regions = timed("regions", lambda image=image: cpu.regions(image))
-        found = timed("bursts", lambda regions=regions: candidates(iq, regions, contract, cpu.spread))
+        found = timed("bursts", lambda regions=regions: candidates(iq, regions, contract, cpu.parallel_map))
         boxes = to_physical(found[found[:, 2] > 0][: options.boxes], contract)
-        spectrum = timed("stft", lambda: stft(iq, contract, spread=cpu.spread))
-        timed("zoom", lambda s=spectrum, b=boxes: zoom(s, b, contract, spread=cpu.spread))
+        spectrum = timed("stft", lambda: stft(iq, contract, parallel_map=cpu.parallel_map))
+        timed("zoom", lambda s=spectrum, b=boxes: zoom(s, b, contract, parallel_map=cpu.parallel_map))
     table = Table(title=f"{options.recording.name}: {len(boxes)} boxes", caption=describe_cpu())
     for heading in ("stage", "CPU ms", "wall ms"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")

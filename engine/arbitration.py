@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .boxes import corners, iou
+from .boxes import corners, iou, physical
 from .detection import Detection
 from .errors import InputError
 
@@ -24,7 +24,7 @@ def arbitrate(detections: Iterable[Detection], min_iou: float = MIN_IOU) -> list
     if not 0 < min_iou <= 1:
         raise InputError(f"min_iou is {min_iou}; an overlap is above 0 and at most 1")
     found = list(detections)
-    boxes = corners(np.array([_place(d) for d in found]))
+    boxes = corners(physical(found))
     signals = np.array([d.signal for d in found])
     rivals = (iou(boxes, boxes) >= min_iou) & (signals[:, None] != signals)  # bool[N, N]
     kept = np.zeros(len(found), bool)

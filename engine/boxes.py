@@ -5,9 +5,33 @@ pixel j covers j..j+1. Physical boxes are float[N, 4] = start_s, stop_s, low_hz,
 capture's first sample and hertz from its centre frequency.
 """
 
+from collections.abc import Iterable
+from typing import Protocol
+
 import numpy as np
 
 from .contract import Contract
+
+
+class Extent(Protocol):
+    """Anything with edges in seconds and hertz: a Detection, an Annotation, a generated signal."""
+
+    @property
+    def start_s(self) -> float: ...
+
+    @property
+    def stop_s(self) -> float: ...
+
+    @property
+    def low_hz(self) -> float: ...
+
+    @property
+    def high_hz(self) -> float: ...
+
+
+def physical(things: Iterable[Extent]) -> np.ndarray:
+    """Physical boxes float64[n, 4] = start_s, stop_s, low_hz, high_hz of detections or annotations; a new array."""
+    return np.array([(t.start_s, t.stop_s, t.low_hz, t.high_hz) for t in things], np.float64).reshape(-1, 4)
 
 
 def to_physical(pixels: np.ndarray, contract: Contract) -> np.ndarray:

@@ -15,7 +15,7 @@ N_FFT: Final = 4096  # points; locked
 HOP: Final = 2048  # samples; locked
 RANGE_DB: Final = 80.0  # the capture's maximum is 1, this far below it is 0; locked
 IMAGE_SIZE: Final = 1024  # rows and columns of the image
-INPUT_SIZE: Final = 800  # rows and columns of a legacy network's input; a backbone release may name others
+LEGACY_INPUT_SIZE: Final = 800  # rows and columns of a legacy network's input; a backbone release may name others
 POWER_FLOOR: Final = 1e-12  # added to |X|^2 before the logarithm
 
 

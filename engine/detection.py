@@ -7,6 +7,8 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from .boxes import physical
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -58,8 +60,7 @@ class Result(Sequence[Detection]):
 
     def boxes(self) -> npt.NDArray[np.float64]:
         """float64[n, 4] of start_s, stop_s, low_hz, high_hz, in the order of the detections; a new array."""
-        edges = [(d.start_s, d.stop_s, d.low_hz, d.high_hz) for d in self.detections]
-        return np.array(edges, np.float64).reshape(-1, 4)
+        return physical(self.detections)
 
     def scores(self) -> npt.NDArray[np.float32]:
         """float32[n] between 0 and 1, in the order of the detections; a new array."""

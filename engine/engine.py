@@ -24,7 +24,7 @@ from .devices.open import open_device
 from .errors import ClosedError, MismatchError
 from .inputs import checked_center, checked_image, checked_iq, checked_rate, checked_threshold, to_capture
 from .loading import Loader
-from .pipeline import Drawn, Frame, Network, Slot, find, front_end, given
+from .pipeline import Frame, Network, Rendered, Slot, find, front_end, upload_image
 from .recordings.recording import Capture
 from .shutdown import call_under_way
 from .slots import Slots
@@ -38,7 +38,7 @@ DEFAULT_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class _Serving:
-    """What frames are served by. Replaced as one, so that no frame mixes two."""
+    """Network and heads that frames run on. Replaced as one object, so that no frame mixes two."""
 
     network: Network
     snapshot: Snapshot
@@ -46,18 +46,17 @@ class _Serving:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """A capture whose image is made, None where there is nothing to look at."""
+class _RenderedCapture:
+    """A capture and its image; no image where it is silent or invalid."""
 
     capture: Capture
     slot: Slot
     frame: Frame
-    drawn: Drawn | None
+    rendered: Rendered | None
 
 
 class Engine:
-    """A loaded store. It may be used from several threads, streams beside calls of `detect`: one capture is rendered
-    while the network runs on another, and further ones wait in turn."""
+    """A loaded store. Thread-safe: one capture is rendered while the network runs on another, further ones queue."""
 
     def __init__(
         self,
@@ -136,7 +135,7 @@ class Engine:
             whole = Capture(capture, self.contract.sample_rate_hz, centre, 0.0, valid_s, notes)
             self._check_open()
             with self._slots.take() as slot:
-                return self._found(self._drawn(whole, slot), least)
+                return self._infer(self._render(whole, slot), least)
 
     def stream(
         self, source: CaptureSource, *, center_freq_hz: float | None = None, threshold: float | None = None
@@ -149,7 +148,7 @@ class Engine:
         """
         checked, least = checked_source(source), _checked(threshold)
         captures = captures_of(checked, self.contract, checked_center(center_freq_hz))
-        return streamed(captures, self._slots, self._drawn, partial(self._found, threshold=least))
+        return streamed(captures, self._slots, self._render, partial(self._infer, threshold=least))
 
     def detections(
         self, source: CaptureSource, *, center_freq_hz: float | None = None, threshold: float | None = None
@@ -176,8 +175,8 @@ class Engine:
         with call_under_way(), self._slots.take() as slot, self._turn:
             self._check_open()
             with np.errstate(all="ignore"):
-                serving, drawn = self._serving, given(pixels, slot)
-                find(drawn, self.contract, slot, serving.network, serving.snapshot, least, frame)
+                serving, rendered = self._serving, upload_image(pixels, slot)
+                find(rendered, self.contract, slot, serving.network, serving.snapshot, least, frame)
         return tuple(self._arbitrated(frame.detections))
 
     def refresh(self) -> bool:
@@ -227,22 +226,22 @@ class Engine:
         network = serving.network
         return {"device": self._device.name, "runtime": network.runtime, "precision": network.precision}
 
-    def _drawn(self, capture: Capture, slot: Slot) -> _Drawn:
+    def _render(self, capture: Capture, slot: Slot) -> _RenderedCapture:
         frame = Frame()
         with self._rendering, np.errstate(all="ignore"):
-            return _Drawn(capture, slot, frame, front_end(capture.iq, self.contract, slot, frame))
+            return _RenderedCapture(capture, slot, frame, front_end(capture.iq, self.contract, slot, frame))
 
-    def _found(self, drawn: _Drawn, threshold: float | None) -> Result:
-        """The rest of a frame, when it is its turn."""
+    def _infer(self, image: _RenderedCapture, threshold: float | None) -> Result:
+        """Inference and post-processing of a rendered capture, one at a time."""
         with self._turn:
             self._check_open()
-            return self._result(drawn, self.threshold if threshold is None else threshold)
+            return self._result(image, self.threshold if threshold is None else threshold)
 
-    def _result(self, drawn: _Drawn, threshold: float) -> Result:
-        capture, frame, serving = drawn.capture, drawn.frame, self._serving
-        if drawn.drawn is not None:
+    def _result(self, image: _RenderedCapture, threshold: float) -> Result:
+        capture, frame, serving = image.capture, image.frame, self._serving
+        if image.rendered is not None:
             with np.errstate(all="ignore"):
-                find(drawn.drawn, self.contract, drawn.slot, serving.network, serving.snapshot, threshold, frame)
+                find(image.rendered, self.contract, image.slot, serving.network, serving.snapshot, threshold, frame)
         placed = (_placed(found, capture) for found in self._arbitrated(frame.detections))
         return Result(
             detections=tuple(found for found in placed if found is not None),

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from .anchors import Anchors
-from .contract import IMAGE_SIZE, INPUT_SIZE
+from .contract import IMAGE_SIZE, LEGACY_INPUT_SIZE
 
 CHANNELS: Final = 256
 STRIDES: Final = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}  # network pixels per cell
@@ -62,7 +62,7 @@ def feature_shapes(input_size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
     return {name: (1, CHANNELS, -(-rows // stride), -(-columns // stride)) for name, stride in STRIDES.items()}
 
 
-FEATURES: Final = feature_shapes((INPUT_SIZE, INPUT_SIZE))  # of a legacy network
+FEATURES: Final = feature_shapes((LEGACY_INPUT_SIZE, LEGACY_INPUT_SIZE))  # of a legacy network
 
 
 def fused_shape(input_size: tuple[int, int]) -> dict[str, tuple[int, ...]]:

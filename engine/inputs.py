@@ -8,6 +8,7 @@ import numpy as np
 from .contract import IMAGE_SIZE, Contract
 from .errors import InputError
 from .recordings.resampling import MAX_RATE_HZ, rate_ratio, resample_by
+from .spectrogram import as_grey
 
 
 def checked_iq(iq: Any) -> np.ndarray:
@@ -43,7 +44,7 @@ def checked_image(image: Any) -> np.ndarray:
             f"image is {getattr(image, 'shape', type(image).__name__)}; hand over {IMAGE_SIZE} x {IMAGE_SIZE}"
         )
     if image.dtype == np.uint8:
-        return image.astype(np.float32) / np.float32(255)
+        return as_grey(image)
     if image.dtype != np.float32 or not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
         raise InputError(f"image is {image.dtype}; hand over uint8, or float32 between 0 and 1")
     return image

@@ -29,7 +29,7 @@ from .sessions.graphs import Shapes, read_graph, with_room
 from .sessions.half import half_graph
 from .sessions.open import open_session
 from .snapshot import Snapshot
-from .store.reader import Release
+from .store.reader import BackboneRelease
 
 TRUNKS: Final = {"float32": "trunk.onnx", "int8": "trunk.int8.onnx", "float16": "trunk.onnx"}  # the last is changed
 GRIDDED: Final = ("tensorrt", "tensorrt_rtx")  # runtimes that take the shared layers without RoiAlign
@@ -39,7 +39,7 @@ GRIDDED: Final = ("tensorrt", "tensorrt_rtx")  # runtimes that take the shared l
 class Loader:
     """Loads what a release holds into one runtime. `precision` is that of the trunk; all else is float32."""
 
-    release: Release
+    release: BackboneRelease
     runtime: str = AUTO
     threads: int = 0
     precision: str = FLOAT32

@@ -5,27 +5,30 @@
     -> compact heads, all as one batch -> boxes, scores -> detections
     -> full heads, one after another  -> boxes, scores -> detections
 
-This is the only place that creates streams or waits on them. A capture waits once for the device: for what was found.
+This is the only place that creates streams or waits on them. Each capture synchronises with the device once, to read
+its detections.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from .boxes import nms, to_physical
 from .contract import Contract
+from .describing import describe, is_region
 from .detection import Detection
-from .devices.base import Device, Stream, once
+from .devices.base import Device, Stream, run_directly
 from .heads import MAX_DETECTIONS, NMS_IOU, Head
 from .sessions.base import Session
 from .snapshot import Snapshot
 from .spectrogram import Array
 
-WORTH_A_LOOK: Final = np.ones(2, np.float32)  # told of an image that is given
+HAS_SIGNAL: Final = np.ones(2, np.float32)  # statistics of an uploaded image
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Network:
 
     @property
     def replayable(self) -> bool:
-        """Whether what the graphs do can be played back; see `Device.replayed`."""
-        return all(getattr(session, "replayable", True) for session in self.sessions)
+        """True if all sessions can be captured in a CUDA graph; see `Device.replayed`."""
+        return all(session.replayable for session in self.sessions)
 
     @property
     def runtime(self) -> str:
@@ -59,9 +62,9 @@ class Network:
 
 
 class Slot:
-    """What one capture in flight owns: its ways to and from the device, and the arrays that go by its name. Taken from
-    `engine.slots` and given back when the capture's result is out. Computing is one queue for all slots, so captures
-    take turns there and the arrays of the network are one set."""
+    """Resources of one capture in flight: its upload and download streams, and the arrays under its name. Taken from
+    `engine.slots` and given back when the capture's result is out. The compute stream is shared by all slots, so
+    captures are serialised there and the network has one set of arrays."""
 
     def __init__(self, device: Device, name: str = "0") -> None:
         self.device = device
@@ -86,26 +89,27 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A capture's image, float32[1024, 1024] in 0..1, and what is told about it (see `spectrogram.draw`), both where
-    the network reads them."""
+class Rendered:
+    """A capture's image, float32[1024, 1024] in 0..1, and its statistics float32[2]: peak amplitude, and whether it
+    contains any power (see `spectrogram.render`). Both are arrays of the device."""
 
     image: Array
-    told: Array
+    stats: Array
 
 
 @dataclass
 class Frame:
-    """What came of one capture. Steps that a device plays back leave no timings of their own."""
+    """Detections, data quality and timings of one capture. Steps replayed as a CUDA graph have no timings of their
+    own."""
 
     quality: str = "ok"
     detections: list[Detection] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
-def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> Drawn | None:
-    """The image of complex64[n]; None (and frame.quality) where there is nothing to look at and the device says so
-    without being waited for."""
+def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> Rendered | None:
+    """Render complex64[n] to an image. None, with the reason in frame.quality, for a silent or invalid capture where
+    the device knows that without waiting."""
     device, own = slot.device, slot.own
     slot.under_way = True
     with _timed(frame, "upload"):
@@ -113,24 +117,26 @@ def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> D
         slot.upload.record(own("iq is up"))
     with _timed(frame, "front_end"):
         slot.compute.wait(own("iq is up"))
-        with slot.compute.work("draw", reads=[own("iq")], writes=[own("image"), own("told")]):
-            drawn = device.replayed(own("draw"), (contract, samples), lambda: Drawn(*device.draw(samples, contract)))
-        frame.quality = _quality(device.at_once(drawn.told))
-    return drawn if frame.quality == "ok" else None
+        with slot.compute.work("render", reads=[own("iq")], writes=[own("image"), own("stats")]):
+            rendered = device.replayed(
+                own("render"), (contract, samples), lambda: Rendered(*device.ops.render(samples, contract))
+            )
+        frame.quality = _quality(device.peek(rendered.stats))
+    return rendered if frame.quality == "ok" else None
 
 
-def given(pixels: np.ndarray, slot: Slot) -> Drawn:
-    """An image float32[1024, 1024] that is there already."""
+def upload_image(pixels: np.ndarray, slot: Slot) -> Rendered:
+    """Upload an image float32[1024, 1024] that was rendered before."""
     slot.under_way = True
     image = slot.device.upload(pixels, slot.upload, slot.own("image"))
-    told = slot.device.upload(WORTH_A_LOOK, slot.upload, slot.own("told"))
+    stats = slot.device.upload(HAS_SIGNAL, slot.upload, slot.own("stats"))
     slot.upload.record(slot.own("image is up"))
     slot.compute.wait(slot.own("image is up"))
-    return Drawn(image, told)
+    return Rendered(image, stats)
 
 
 def find(
-    drawn: Drawn,
+    rendered: Rendered,
     contract: Contract,
     slot: Slot,
     network: Network,
@@ -138,27 +144,27 @@ def find(
     threshold: float,
     frame: Frame,
 ) -> None:
-    """All detections of one image into `frame`."""
+    """Detect all signals of one image; detections, quality and timings go to `frame`."""
     device, own = slot.device, slot.own
     weights = device.resident(snapshot.compact.weights)
-    replayed = device.replayed if network.replayable else once
-    with slot.compute.work("look", reads=[own("image")], writes=["found"]):
+    replayed = device.replayed if network.replayable else run_directly
+    with slot.compute.work("infer", reads=[own("image")], writes=["found"]):
         found = replayed(
-            own("look"),
-            (network, weights, drawn),
-            lambda: _look(drawn.image, device, network, snapshot, weights, frame),
+            own("infer"),
+            (network, weights, rendered),
+            lambda: infer(rendered.image, device, network, snapshot, weights, frame),
         )
-    slot.compute.record(own("all is found"))
+    slot.compute.record(own("inference is done"))
     with _timed(frame, "download"):
-        slot.download.wait(own("all is found"))
-        told = device.download(drawn.told, slot.download, own("told"))
+        slot.download.wait(own("inference is done"))
+        stats = device.download(rendered.stats, slot.download, own("stats"))
         results = [
             {name: device.download(array, slot.download, "found", f"{name} {number}") for name, array in out.items()}
             for number, out in enumerate(found)
         ]
         slot.download.synchronise()
     slot.under_way = False
-    frame.quality = _quality(told)
+    frame.quality = _quality(stats)
     if frame.quality != "ok":
         return
     with _timed(frame, "detections"):
@@ -167,7 +173,7 @@ def find(
         frame.detections.sort(key=lambda d: (-d.score, d.start_s, d.low_hz, d.signal))
 
 
-def _look(
+def infer(
     image: Array,
     device: Device,
     network: Network,
@@ -175,21 +181,20 @@ def _look(
     weights: Mapping[str, Array],
     frame: Frame,
 ) -> list[Mapping[str, Array]]:
-    """What the heads find in an image: boxes and scores of all compact heads with the regions they judged, then those
-    of each full head. Waits for nothing."""
+    """Forward pass of backbone and heads on an image float32[1024, 1024]: boxes and scores of all compact heads, with
+    the regions they classified, then those of each full head. Never waits for the device."""
     found: list[Mapping[str, Array]] = []
-    whole = image[None, None]
-    with _timed(frame, "backbone"):
-        features = network.backbone.run({"image": whole})
+    stage = partial(_timed, frame)
     if snapshot.compact.heads and network.shared is not None:
-        with _timed(frame, "regions"):
-            regions = device.regions(image)
-        with _timed(frame, "shared"):
-            fused = network.fuse.run(features) if network.fuse else features
-            described = network.shared.run({"regions": regions, "image": whole, **fused})
-        with _timed(frame, "heads"):
-            found.append({"regions": regions, **network.heads["compact"].run({**described, **weights})})
-    with _timed(frame, "heads"):
+        described = describe(image, device.ops.regions, network.backbone, network.shared, network.fuse, stage)
+        features = described.features
+        with stage("heads"):
+            feeds = {"proposals": described.proposals, "vectors": described.vectors, **weights}
+            found.append({"regions": described.regions, **network.heads["compact"].run(feeds)})
+    else:
+        with stage("backbone"):
+            features = network.backbone.run({"image": image[None, None]})
+    with stage("heads"):
         found += [network.heads["full"].run({**features, **device.resident(h.feeds)}) for h in snapshot.full]
     return found
 
@@ -197,27 +202,27 @@ def _look(
 def _by_head(
     snapshot: Snapshot, results: Sequence[Mapping[str, np.ndarray]]
 ) -> tuple[list[Head], list[Mapping[str, np.ndarray]]]:
-    """The heads of what `_look` found, and what each found."""
+    """Heads in the order of `infer`, and boxes and scores of each."""
     if len(results) == len(snapshot.full):
         return list(snapshot.full), list(results)
     batch, compact = results[0], snapshot.compact.heads
-    real = batch["regions"][:, 2] > 0  # the rest is padding
+    real = is_region(batch["regions"])
     each = [{name: batch[name][place][real] for name in ("boxes", "scores")} for place in range(len(compact))]
     return [*compact, *snapshot.full], [*each, *results[1:]]
 
 
-def _quality(told: np.ndarray | None) -> str:
-    """What is told of a capture, in a word; "ok" as well where it is not known yet."""
-    if told is None:
+def _quality(stats: np.ndarray | None) -> str:
+    """Data quality by a capture's statistics: ok, silent or invalid; ok as long as they are not known."""
+    if stats is None:
         return "ok"
-    loudest, has_power = told
+    loudest, has_power = stats
     return "invalid" if not np.isfinite(loudest) else "ok" if has_power else "silent"
 
 
 def _detections(
     head: Head, boxes: np.ndarray, scores: np.ndarray, contract: Contract, threshold: float
 ) -> Iterator[Detection]:
-    """Padded boxes float32[K, 4] and scores float32[K] to detections, seconds and hertz in the capture."""
+    """Detections, in seconds and hertz of the capture, of boxes float32[K, 4] and scores float32[K], after NMS."""
     kept = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (scores >= threshold) & (scores > 0)
     kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores = boxes[kept], scores[kept]

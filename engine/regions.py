@@ -1,4 +1,4 @@
-"""Where in an image something stands out: the boxes that heads then look at.
+"""Where in an image something stands out: the boxes X.
 
 A signal in a spectrogram is a patch brighter than what lies around it, and its edges are in the picture, so they are
 found there and not learnt: patches above several levels, joined over gaps of several lengths, seen once with four
@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from .contract import IMAGE_SIZE, RANGE_DB
 from .heads import PROPOSALS
-from .spectrogram import Array, Spread, in_turn
+from .spectrogram import Array, ParallelMap, serial_map
 
 LEVELS_DB: Final = (3.5, 6.0, 9.0, 13.0, 18.0, 24.0, 32.0)  # above the floor
 FINE_LEVELS_DB: Final = (10.0, 15.0, 21.0, 28.0)  # for small patches, seen pixel by pixel
@@ -43,10 +43,10 @@ BLOCK: Final = 256  # candidates compared at once
 SAME_IOU: Final = 0.75  # candidates that overlap by more are one
 
 
-def regions(image: np.ndarray, spread: Spread = in_turn) -> np.ndarray:
+def regions(image: np.ndarray, parallel_map: ParallelMap = serial_map) -> np.ndarray:
     """float32[PROPOSALS, 4] pixel boxes of an image float32[1024, 1024] in 0..1, those that stand out most first.
 
-    Where there are fewer, the rest are zeros. `spread` may look in several ways at once.
+    Where there are fewer, the rest are zeros. `parallel_map` may compute the views concurrently.
     """
     level_db = image * np.float32(RANGE_DB)
     views = (
@@ -54,15 +54,15 @@ def regions(image: np.ndarray, spread: Spread = in_turn) -> np.ndarray:
         lambda: _patches(pooled(level_db), LEVELS_DB, TIME_GAPS_PX, POOLED),
         lambda: _patches(pooled(level_db.T), LEVELS_DB, BAND_GAPS_PX, POOLED)[:, [1, 0, 3, 2]],
     )
-    candidates = _seen(_once(np.concatenate(list(spread(lambda number, _: views[number](), len(views), 1)))))
-    order = np.argsort(-_standing_out(level_db, candidates), kind="stable")[:MOST_CANDIDATES]
+    candidates = _seen(_unique(np.concatenate(list(parallel_map(lambda number, _: views[number](), len(views), 1)))))
+    order = np.argsort(-_ring_contrast(level_db, candidates), kind="stable")[:MOST_CANDIDATES]
     boxes = np.zeros((PROPOSALS, 4), np.float32)
-    kept = _distinct(candidates[order])
+    kept = _suppress(candidates[order])
     boxes[: len(kept)] = kept
     return boxes
 
 
-def _once(boxes: np.ndarray) -> np.ndarray:
+def _unique(boxes: np.ndarray) -> np.ndarray:
     """Boxes int64[N, 4], each only once."""
     key = ((boxes[:, 0] << SIDE_BITS | boxes[:, 1]) << SIDE_BITS | boxes[:, 2]) << SIDE_BITS | boxes[:, 3]
     key = np.unique(key)
@@ -76,7 +76,7 @@ def _seen(boxes: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _standing_out(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _ring_contrast(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """float32[N]: how much brighter boxes int64[N, 4] are than the ring around them, more for larger ones. A piece of a
     bright signal lies among its like, however bright it is."""
     size = level_db.shape[0]
@@ -107,16 +107,16 @@ def pooled(level_db: Array, xp: Any = np) -> Array:
 def _patches(picture: np.ndarray, levels_db: tuple[float, ...], gaps_px: tuple[int, ...], scale: int) -> np.ndarray:
     """int64[N, 4]: boxes of patches in pixels. A pixel of `picture` is `scale` columns wide."""
     floor, deep = floors(picture).tolist()
-    looks = []  # the runs of each level and gap
+    passes = []  # the runs of each level and gap
     for above, base in (*((level, floor) for level in levels_db), *((level, deep) for level in DEEP_LEVELS_DB)):
         runs = _runs(picture > base + above)
         if 0 < len(runs) <= MOST_RUNS:
-            looks += [_joined(runs, gap // scale) for gap in gaps_px]
-    if not looks:
+            passes += [_joined(runs, gap // scale) for gap in gaps_px]
+    if not passes:
         return np.zeros((0, 4), np.int64)
-    # one labelling for all: each look is moved below the one before, a row apart
+    # one labelling for all: each pass is moved below the one before, a row apart
     apart = picture.shape[0] + 1
-    runs = np.concatenate([look + np.array([number * apart, 0, 0], np.int32) for number, look in enumerate(looks)])
+    runs = np.concatenate([part + np.array([number * apart, 0, 0], np.int32) for number, part in enumerate(passes)])
     boxes, pixels = _boxes(runs)
     boxes[:, 1::2] -= (boxes[:, 1] // apart * apart)[:, None]
     return boxes[pixels >= LEAST_PIXELS] * [scale, 1, scale, 1]
@@ -135,11 +135,11 @@ def floors(picture: Array, xp: Any = np) -> Array:
     return xp.where(count > LEAST_SHOWN * some.size, low + (high - low) * (place - lower), 0.0)
 
 
-def _runs(lit: np.ndarray) -> np.ndarray:
-    """int32[R, 3]: row, first column, column after the last of every run of lit pixels, in reading order."""
-    rows, columns = lit.shape
+def _runs(mask: np.ndarray) -> np.ndarray:
+    """int32[R, 3]: row, first column, column after the last of every run of True pixels, in reading order."""
+    rows, columns = mask.shape
     bordered = np.zeros((rows, columns + 1), bool)
-    bordered[:, 1:] = lit  # so that no run reaches from one row into the next
+    bordered[:, 1:] = mask  # so that no run reaches from one row into the next
     flat = np.append(bordered.ravel(), False)
     edges = np.flatnonzero(flat[1:] != flat[:-1]).astype(np.int32).reshape(-1, 2)  # where runs begin and end, in turn
     row = edges[:, 0] // (columns + 1)
@@ -190,13 +190,13 @@ def _touching(runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(begin, count) + offset, below
 
 
-def _distinct(boxes: np.ndarray) -> np.ndarray:
+def _suppress(boxes: np.ndarray) -> np.ndarray:
     """Up to PROPOSALS of boxes int64[N, 4], in order, less those much like an earlier one."""
     kept = np.zeros((0, 4), np.int64)
     for first in range(0, len(boxes), BLOCK):
         block = boxes[first : first + BLOCK]
-        block = block[~_alike(block, kept).any(axis=1)]
-        alike = _alike(block, block)
+        block = block[~_overlaps(block, kept).any(axis=1)]
+        alike = _overlaps(block, block)
         chosen, free = [], np.ones(len(block), bool)
         for index in range(len(block)):
             if free[index]:
@@ -208,7 +208,7 @@ def _distinct(boxes: np.ndarray) -> np.ndarray:
     return kept[:PROPOSALS]
 
 
-def _alike(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _overlaps(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     """bool[N, M]: pairs of boxes int64[N, 4], int64[M, 4] that overlap by more than SAME_IOU."""
     width, height = (
         np.minimum(some[:, None, k + 2], others[None, :, k + 2]) - np.maximum(some[:, None, k], others[None, :, k])

@@ -16,7 +16,7 @@ import numpy as np
 from .heads import COMPACT, Head, batched
 
 LEAST_CAPACITY: Final = 16
-NOTHING: Final = -30.0  # logit of an empty place
+EMPTY_LOGIT: Final = -30.0  # logit of an empty place
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def stack(heads: Sequence[Head]) -> Stack:
     compact = tuple(head for head in heads if head.head_type == "compact")
     capacity = capacity_for(len(compact))
     weights = {name: np.zeros(shape, np.float32) for name, shape in batched(COMPACT, capacity).items()}
-    weights["out.bias"][len(compact) :, :, 0] = NOTHING
+    weights["out.bias"][len(compact) :, :, 0] = EMPTY_LOGIT
     for place, head in enumerate(compact):
         for name, tensor in head.weights.items():
             weights[name][place] = tensor

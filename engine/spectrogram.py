@@ -19,7 +19,7 @@ from .errors import InputError
 Array = Any  # an array of whichever namespace is in use
 # calls a function with the first and last of blocks of a range, (function, length, length of a block), perhaps of
 # several at once
-Spread = Callable[[Callable[[int, int], Any], int, int], Iterable[Any]]
+ParallelMap = Callable[[Callable[[int, int], Any], int, int], Iterable[Any]]
 
 FRAMES_PER_BLOCK = 32  # 1 MiB of complex64: a block stays in cache from window to logarithm
 COLUMNS_PER_BLOCK = 128  # of the image, likewise
@@ -27,7 +27,7 @@ LOUD = np.float32(1e12)  # amplitudes above this would overflow |X|^2 in float32
 DECIBEL = np.float32(10 / np.log(10))  # of a natural logarithm, which NumPy computes three times as fast as log10
 
 
-def in_turn(function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
+def serial_map(function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
     """One block after another."""
     return [function(first, min(first + block, length)) for first in range(0, length, block)]
 
@@ -55,14 +55,20 @@ def spectrogram(iq: Array, contract: Contract, xp: Any = np) -> Array:
     return to_image(levels(iq, contract, xp), contract, xp)
 
 
-def draw(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn) -> tuple[Array, Array]:
-    """The image, and float32[2] about the capture: the loudest part of a sample, whether there is any power."""
-    found = levels(iq, contract, xp, spread)
+def render(iq: Array, contract: Contract, xp: Any = np, parallel_map: ParallelMap = serial_map) -> tuple[Array, Array]:
+    """Render complex64[n] to its image (see `spectrogram`) and statistics float32[2]: the largest real or imaginary
+    part of a sample, and 1 where the capture contains any power."""
+    found = levels(iq, contract, xp, parallel_map)
     has_power = (found.peak > contract.power_floor).astype(xp.float32)
-    return to_image(found, contract, xp, spread), xp.stack([found.loudest, has_power])
+    return to_image(found, contract, xp, parallel_map), xp.stack([found.loudest, has_power])
 
 
-def levels(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn) -> Levels:
+def as_grey(pixels: np.ndarray) -> np.ndarray:
+    """Grey levels float32 in 0..1 of pixels uint8, of any shape."""
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def levels(iq: Array, contract: Contract, xp: Any = np, parallel_map: ParallelMap = serial_map) -> Levels:
     """The STFT of a capture, as far as the image needs it. Nothing here waits for a device."""
     n_fft, hop = contract.n_fft, contract.hop
     if len(iq) < n_fft:
@@ -80,10 +86,10 @@ def levels(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn
         decibel[first:last] = xp.log(power.take(bins, axis=1) + xp.float32(contract.power_floor)) * DECIBEL
         return power.max()
 
-    return Levels(decibel, loudest, max(spread(block, len(segments), FRAMES_PER_BLOCK)))
+    return Levels(decibel, loudest, max(parallel_map(block, len(segments), FRAMES_PER_BLOCK)))
 
 
-def to_image(found: Levels, contract: Contract, xp: Any = np, spread: Spread = in_turn) -> Array:
+def to_image(found: Levels, contract: Contract, xp: Any = np, parallel_map: ParallelMap = serial_map) -> Array:
     """float32[image_size, image_size]; see `spectrogram`."""
     size = contract.image_size
     top_db = (10 * xp.log10(found.peak.astype(xp.float64) + contract.power_floor)).astype(xp.float32)
@@ -99,7 +105,7 @@ def to_image(found: Levels, contract: Contract, xp: Any = np, spread: Spread = i
         lower, upper = rows[low[first:last] - begin], rows[high[first:last] - begin]
         image[:, first:last] = (lower + (upper - lower) * frame_weight[first:last, None]).T
 
-    for _ in spread(block, size, COLUMNS_PER_BLOCK):
+    for _ in parallel_map(block, size, COLUMNS_PER_BLOCK):
         pass
     return image
 

@@ -11,7 +11,7 @@ from engine.errors import StoreError
 from engine.heads import BATCHED, DESCRIBED, DETECTIONS, Head, feature_shapes
 from engine.sessions.graphs import check_graph
 from engine.store.files import new_folder, write_json
-from engine.store.reader import Release
+from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
 
 STEPS = {
@@ -49,7 +49,7 @@ def export_head(store: Store, signal: str, target: Path, version: int | None = N
     return about
 
 
-def head_graph(head: Head, release: Release) -> bytes:
+def head_graph(head: Head, release: BackboneRelease) -> bytes:
     """The graph of a head's type with this head's weights in place of inputs."""
     model = onnx.load_model_from_string(release.file(f"{head.head_type}.onnx").read_bytes())
     compact = head.head_type == "compact"

@@ -12,7 +12,7 @@ from safetensors.numpy import load
 from torchvision.models.detection import FasterRCNN
 
 from engine.anchors import STOCK, Anchors
-from engine.contract import IMAGE_SIZE, INPUT_SIZE, WIDEBAND, Contract
+from engine.contract import IMAGE_SIZE, LEGACY_INPUT_SIZE, WIDEBAND, Contract
 from engine.errors import CheckpointError, MismatchError
 from engine.heads import CELLS, NMS_IOU
 from engine.sessions.open import open_session
@@ -148,7 +148,7 @@ def _publish_backbone(
     info = {
         "source": evidence["checkpoint"],
         "architecture": ARCHITECTURE,
-        "input_size": INPUT_SIZE,
+        "input_size": LEGACY_INPUT_SIZE,
         "feature_channels": 256,
         "original_model_hash": evidence["checkpoint_sha256"],
         "notes": notes,

@@ -7,7 +7,7 @@ from torch.nn import functional
 from engine.contract import IMAGE_SIZE
 from engine.heads import COMPACT
 
-from .shared import moved
+from .coding import decode_boxes
 
 KEYS = tuple(COMPACT)
 
@@ -22,14 +22,14 @@ class CompactHeads(nn.Module):
 def compact_heads(
     proposals: torch.Tensor, vectors: torch.Tensor, weights: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes and scores of every head for every proposal.
+    """Forward pass of all heads on all proposals.
 
     proposals: float32[K, 4] in image pixels (1024 x 1024). vectors: float32[K, VECTOR]. weights: the tensors of
     `engine.heads.COMPACT`, stacked [N, ...]. Returns boxes float32[N, K, 4] and scores float32[N, K]; NMS is
     left to the caller.
     """
     logits, deltas = raw(vectors, weights)
-    return moved(proposals, deltas).clamp(0, IMAGE_SIZE), torch.sigmoid(logits)
+    return decode_boxes(proposals, deltas).clamp(0, IMAGE_SIZE), torch.sigmoid(logits)
 
 
 def raw(vectors: torch.Tensor, weights: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

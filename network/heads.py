@@ -13,8 +13,10 @@ from torch import nn
 from torch.nn import functional
 from torchvision.ops import nms, roi_align
 
-from engine.contract import IMAGE_SIZE, INPUT_SIZE
+from engine.contract import IMAGE_SIZE, LEGACY_INPUT_SIZE
 from engine.heads import FULL, MAX_DETECTIONS, NMS_IOU
+
+from .coding import BOX_WEIGHTS, decode_boxes
 
 PRE_NMS: Final = 1000  # proposals kept per level before NMS
 POST_NMS: Final = 1000  # and in all after it
@@ -23,10 +25,9 @@ RPN_MIN_SIDE: Final = 1e-3  # network pixels
 SCORE_MIN: Final = 0.05
 MIN_SIDE: Final = 1e-2  # network pixels
 MAX_LOG_SCALE: Final = math.log(1000 / 16)
-BOX_WEIGHTS: Final = (10.0, 10.0, 5.0, 5.0)
 POOL: Final = 7
 SAMPLING: Final = 2
-LEGACY_SIZE: Final = (INPUT_SIZE, INPUT_SIZE)
+LEGACY_SIZE: Final = (LEGACY_INPUT_SIZE, LEGACY_INPUT_SIZE)
 Size = tuple[int, int]
 
 HEAD_KEYS: Final = tuple(FULL)
@@ -102,13 +103,9 @@ def _anchors(rows: int, columns: int, cells: torch.Tensor, size: Size) -> torch.
     return (torch.stack([x, y, x, y], dim=1)[:, None] + cells[None]).reshape(-1, 4)
 
 
-def _decode(deltas: torch.Tensor, boxes: torch.Tensor, scale: tuple[float, ...]) -> torch.Tensor:
-    """Box regression of R-CNN: centre shifts in box sides, logarithmic sizes, divided by `scale`."""
-    side = boxes[:, 2:] - boxes[:, :2]
-    centre = boxes[:, :2] + 0.5 * side
-    centre = centre + deltas[:, :2] / torch.tensor(scale[:2]) * side
-    half = 0.5 * side * torch.exp((deltas[:, 2:] / torch.tensor(scale[2:])).clamp(max=MAX_LOG_SCALE))
-    return torch.cat([centre - half, centre + half], dim=1)
+def _decode(deltas: torch.Tensor, boxes: torch.Tensor, weights: tuple[float, ...]) -> torch.Tensor:
+    """Box decoding with the limits of torchvision's BoxCoder."""
+    return decode_boxes(boxes, deltas, weights, min_side=0.0, log_limits=(None, MAX_LOG_SCALE))
 
 
 def _clip(boxes: torch.Tensor, size: Size) -> torch.Tensor:

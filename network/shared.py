@@ -17,6 +17,7 @@ from engine.contract import IMAGE_SIZE
 from engine.heads import CHANNELS, FUSED, STRIDES, VECTOR
 
 from .backbone import normalised
+from .coding import MIN_SIDE_PX, decode_boxes
 from .pooling import plain_align
 
 INPUT_SIZE: Final = (512, 768)  # rows (frequency) and columns (time) that a network with compact heads works on
@@ -28,9 +29,6 @@ FINE_POOLS: Final = ((32, 2), (2, 32), (10, 10))  # rows, columns of the image's
 FINE: Final = sum(2 * rows * columns + 1 for rows, columns in FINE_POOLS)  # values that come of them
 STRIPES: Final = 1e-5  # least variance of a cell's pixels, so that a root has a slope
 WIDE: Final = 512  # values of the first wide layer
-DELTA_SCALE: Final = (10.0, 10.0, 5.0, 5.0)  # of the refinement, as R-CNN has it
-MAX_LOG: Final = 3.0  # of a side's scaling
-MIN_SIDE_PX: Final = 0.25
 GEOMETRY: Final = 14  # values that describe a box's size
 ROI_FEATURES: Final = FUSED * POOL * POOL + GEOMETRY + FINE  # features of a box, input of the shared layers
 
@@ -142,7 +140,7 @@ class SharedLayers(nn.Module):
         hidden = functional.relu(self.wide(functional.dropout(features, dropout, dropout > 0)))
         embedded = functional.relu(self.embed(functional.dropout(hidden, dropout, dropout > 0)))
         vectors = torch.cat([hidden, embedded], dim=1)
-        return vectors, moved(boxes, self.deltas(vectors))
+        return vectors, decode_boxes(boxes, self.deltas(vectors))
 
 
 def fine_features(grey: torch.Tensor, rois: torch.Tensor, align: Align = plain_align) -> torch.Tensor:
@@ -164,20 +162,3 @@ def geometry(sides: torch.Tensor) -> torch.Tensor:
     logs = torch.log2(sides.clamp(min=MIN_SIDE_PX)) - 5
     waves = [f(logs * turns) for turns in (0.75, 1.5, 3.0) for f in (torch.sin, torch.cos)]
     return torch.cat([logs / 4, *waves], dim=1)
-
-
-def moved(boxes: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
-    """R-CNN's box regression: centres shifted in sides, sides scaled. Works on [..., 4]."""
-    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=MIN_SIDE_PX)
-    scaled = deltas / torch.tensor(DELTA_SCALE)
-    middle = (boxes[..., :2] + boxes[..., 2:]) / 2 + scaled[..., :2] * sides
-    half = sides / 2 * torch.exp(scaled[..., 2:].clamp(-MAX_LOG, MAX_LOG))
-    return torch.cat([middle - half, middle + half], dim=-1)
-
-
-def deltas_to(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """What `moved` needs to turn `boxes` into `targets`: float32[..., 4]."""
-    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=MIN_SIDE_PX)
-    wanted = (targets[..., 2:] - targets[..., :2]).clamp(min=MIN_SIDE_PX)
-    shift = (targets[..., :2] + targets[..., 2:] - boxes[..., :2] - boxes[..., 2:]) / 2 / sides
-    return torch.cat([shift, torch.log(wanted / sides)], dim=-1) * torch.tensor(DELTA_SCALE)

@@ -196,11 +196,11 @@ class FakeTrt:
 
         self.ILogger = ILogger
 
-    def Runtime(self, told: Any) -> Any:
+    def Runtime(self, logger: Any) -> Any:
         def load(plan: bytes) -> Any:
             works = self.loads.pop(0) if len(self.loads) > 1 else self.loads[0]
             if not works:
-                told.log("error", "another version's plan")
+                logger.log("error", "another version's plan")
             return self._engine() if works else None
 
         return SimpleNamespace(deserialize_cuda_engine=load)

@@ -21,7 +21,7 @@ class Keeping(Cpu):
         self.images = 0  # made so far
         self._kept: dict[str, Any] = {}
 
-    def at_once(self, array: np.ndarray) -> None:
+    def peek(self, array: np.ndarray) -> None:
         return None
 
     def upload(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
@@ -30,9 +30,9 @@ class Keeping(Cpu):
     def download(self, array: np.ndarray, stream: Stream, name: str, part: str = "") -> np.ndarray:
         return self._placed(f"{stream.name}, {name} {part}", np.array(array))
 
-    def replayed(self, name: str, owners: tuple[object, ...], step: Callable[[], T]) -> T:
+    def replayed(self, name: str, key: tuple[object, ...], step: Callable[[], T]) -> T:
         made = self._placed(name, step())
-        self.images += name.startswith("draw")
+        self.images += name.startswith("render")
         return made
 
     def _placed(self, name: str, made: T) -> T:

@@ -1,4 +1,4 @@
-"""The proof of order: what a recording device wrote down, held against what each step may rely on.
+"""The proof of order: what a tracing device wrote down, held against what each step may rely on.
 
 Steps of one stream happen in order. A wait happens after the mark it waits for, and `synchronise` holds the host, so
 that everything handed out later happens after all of that stream. Nothing else is known: two steps without such a
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import engine.engine
-from engine.devices.tracing import Recording, Step
+from engine.devices.tracing import Step, TracingDevice
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class _Stamped(list[Step]):
         super().append(Of(**values, capture=getattr(self.at, "capture", 0)))
 
 
-class Following(Recording):
-    """A recording device that notes of each step which capture it is for."""
+class Following(TracingDevice):
+    """A tracing device that notes of each step which capture it is for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,27 +51,27 @@ class Following(Recording):
 
     @contextmanager
     def followed(self) -> Iterator[list[Step]]:
-        """All engines of this process tell the device whose image is made and whose is looked at."""
+        """Make all engines of this process number the captures that they render and infer."""
 
         def making(step: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*given: Any) -> Any:
+            def call(*arguments: Any) -> Any:
                 self._captures += 1
                 number = self.log.at.capture = self._captures
-                rendered = step(*given)
+                rendered = step(*arguments)
                 self._rendered.append((rendered, number))
                 return rendered
 
             return call
 
         def looking(step: Callable[..., Any]) -> Callable[..., Any]:
-            def call(rendered: object, *given: Any) -> Any:
+            def call(rendered: object, *arguments: Any) -> Any:
                 self.log.at.capture = next(number for made, number in self._rendered if made is rendered)
-                return step(rendered, *given)
+                return step(rendered, *arguments)
 
             return call
 
         with pytest.MonkeyPatch.context() as patch:
-            for name, follow in (("front_end", making), ("given", making), ("find", looking)):
+            for name, follow in (("front_end", making), ("upload_image", making), ("find", looking)):
                 patch.setattr(engine.engine, name, follow(getattr(engine.engine, name)))
             yield self.log
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.arbitration import arbitrate
-from engine.boxes import corners, iou
+from engine.boxes import corners, iou, physical
 from engine.detection import Detection
 from engine.errors import InputError
 
@@ -81,7 +81,7 @@ def test_the_order_given_decides_nothing_but_the_order(found: list[Detection], r
 def test_no_two_heads_are_left_on_one_burst_and_each_dropped_one_had_a_better(found: list[Detection]) -> None:
     kept = arbitrate(found)
     assert arbitrate(kept) == kept
-    boxes = corners(np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in found]))
+    boxes = corners(physical(found))
     overlap = iou(boxes, boxes) >= 0.5
     for i, one in enumerate(found):
         rivals = [found[j] for j in np.flatnonzero(overlap[i]) if found[j].signal != one.signal and found[j] in kept]

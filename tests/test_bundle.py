@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import pytest
 
 from engine.engine import Engine
 from engine.errors import StoreError
 from engine.regions import regions
+from engine.spectrogram import as_grey
 from export.bundle import export_head
 
 from .toy_store import add_head, image, toy_store
@@ -19,7 +19,7 @@ def test_an_exported_head_finds_what_the_engine_finds(tmp_path: Path) -> None:
     store = toy_store(tmp_path / "models")
     add_head(store, "bright", 200)
     export_head(store, "bright", tmp_path / "out")
-    shown = image([(3, 4)], [(9, 9)]).astype(np.float32) / np.float32(255)
+    shown = as_grey(image([(3, 4)], [(9, 9)]))
     run = {
         name: onnxruntime.InferenceSession(tmp_path / "out" / f"{name}.onnx", providers=["CPUExecutionProvider"])
         for name in ("trunk", "shared", "head")

@@ -74,7 +74,7 @@ def test_level_does_not_change_the_boxes() -> None:
 
 def test_threads_do_not_change_the_candidates() -> None:
     iq, regions = capture([(3e-3, 3.5e-3, -1e6, 1e6)]), _regions(np.array([SEED_BAND]))
-    assert np.array_equal(candidates(iq, regions, SHORT), candidates(iq, regions, SHORT, Cpu().spread))
+    assert np.array_equal(candidates(iq, regions, SHORT), candidates(iq, regions, SHORT, Cpu().parallel_map))
 
 
 def test_regions_stay_among_the_candidates_and_none_is_much_like_another() -> None:

@@ -17,7 +17,8 @@ from engine.sessions.base import Session
 from engine.sessions.graphs import with_room
 from engine.sessions.open import open_session
 from engine.sessions.scripted import ScriptedSession
-from engine.snapshot import NOTHING, Snapshot, capacity_for, stack
+from engine.snapshot import EMPTY_LOGIT, Snapshot, capacity_for, stack
+from engine.spectrogram import as_grey
 from engine.store.registry import Store
 from export.to_onnx import (
     backbone_graph,
@@ -82,7 +83,7 @@ def test_a_head_finds_the_same_beside_any_number_of_others(count: int) -> None:
 def test_empty_places_score_nothing() -> None:
     found = run([head("a", 1)])
     assert found["scores"].shape == (16, PROPOSALS)
-    assert (found["scores"][1:] <= 1 / (1 + np.exp(-NOTHING)) + 1e-9).all()
+    assert (found["scores"][1:] <= 1 / (1 + np.exp(-EMPTY_LOGIT)) + 1e-9).all()
 
 
 @pytest.mark.parametrize("count, capacity", [(0, 16), (1, 16), (16, 16), (17, 32), (33, 64), (64, 64), (65, 128)])
@@ -190,7 +191,7 @@ def test_only_full_heads_ask_for_the_backbones_maps_and_compact_ones_answer_the_
     both = loader.network(replace(snapshot, heads=(*snapshot.heads, full)), lean)
     assert not both.lean and "p2" in both.backbone.outputs and both.fuse is not None
     assert both.shared is lean.shared
-    shown = {"image": image([(1, 2)], [(7, 7)]).astype(np.float32)[None, None] / 255}
+    shown = {"image": as_grey(image([(1, 2)], [(7, 7)]))[None, None]}
     assert np.allclose(both.fuse.run(both.backbone.run(shown))["fused"], lean.backbone.run(shown)["fused"])
     back = loader.network(snapshot, both)
     assert back.lean and back.fuse is None

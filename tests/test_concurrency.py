@@ -211,9 +211,9 @@ def test_g10_four_engines_in_one_process_do_not_disturb_each_other(toys: Store) 
 
 def test_the_cpu_s_blocks_are_worked_on_again_after_a_fork() -> None:
     cpu = Cpu()
-    assert list(cpu.spread(lambda first, last: (first, last), 5, 2)) == [(0, 2), (2, 4), (4, 5)]
+    assert list(cpu.parallel_map(lambda first, last: (first, last), 5, 2)) == [(0, 2), (2, 4), (4, 5)]
     cpu._owner = -1  # as a forked child finds it
-    assert list(cpu.spread(lambda first, last: first, 3, 1)) == [0, 1, 2]
+    assert list(cpu.parallel_map(lambda first, last: first, 3, 1)) == [0, 1, 2]
 
 
 def test_g11_frames_loads_and_lengths_leave_nothing_behind(toys: Store) -> None:

@@ -62,7 +62,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def lock_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed process would let go of its lock, the one that runs the tests lives on."""
-    monkeypatch.setattr(registry, "writing", lambda path: nullcontext())
+    monkeypatch.setattr(registry, "writer_lock", lambda path: nullcontext())
 
 
 def spoil(store: Store, name: str) -> None:

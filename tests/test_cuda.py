@@ -122,7 +122,7 @@ def test_the_front_end_draws_the_same_image_and_waits_for_nothing(gpu: Cuda) -> 
     for _ in range(4):  # as it is, captured, played back
         frame = Frame()
         drawn = front_end(iq, SHORT, slot, frame)
-        assert drawn is not None and drawn.told.tolist()[1] == 1
+        assert drawn is not None and drawn.stats.tolist()[1] == 1
         assert abs(drawn.image - spectrogram(iq, SHORT)).max() < 1e-4
     for name in ("upload 0", "compute", "download 0"):
         assert "synchronize" not in gpu.stream(name).queue.log

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.boxes import corners, match
+from engine.boxes import corners, match, physical
 from engine.engine import Engine
 from engine.recordings.open import open_recording
 from engine.stitching import stitch
@@ -74,10 +74,7 @@ def test_the_new_head_finds_its_signal_in_recordings_it_has_not_seen(day: Path) 
             recording = open_recording(day / "rec" / f"sweeps_{number}.sigmf-meta")
             truth = [note for note in recording.annotations if note.label == "sweeps"]
             found = stitch(engine.stream(recording))
-            boxes = [
-                corners(np.array([[b.start_s, b.stop_s, b.low_hz, b.high_hz] for b in side]).reshape(-1, 4))
-                for side in (truth, found)
-            ]
+            boxes = [corners(physical(side)) for side in (truth, found)]
             truths, count = truths + len(truth), count + len(found)
             hits += len(match(boxes[0], boxes[1], np.array([d.score for d in found])))
     assert truths == 12

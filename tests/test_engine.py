@@ -196,12 +196,12 @@ def test_closing_lets_the_frame_under_way_finish() -> None:
 
 
 def test_nothing_is_read_on_the_host_before_it_is_there() -> None:
-    b = bench(("radar", "lora"), device="recording")
+    b = bench(("radar", "lora"), device="tracing")
     result = b.detect(NORMAL)
-    assert result.ran_on["device"] == "recording"
+    assert result.ran_on["device"] == "tracing"
     log = b.engine._device.log  # type: ignore[attr-defined]
     downloads = [step for step in log if step.what == "download"]
-    assert [step.mark for step in downloads] == ["told 0", *["found"] * 4]  # boxes and scores of two heads
+    assert [step.mark for step in downloads] == ["stats 0", *["found"] * 4]  # boxes and scores of two heads
     assert (log[-1].what, log[-1].stream) == ("synchronise", downloads[-1].stream)
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.contract import INPUT_SIZE
+from engine.contract import LEGACY_INPUT_SIZE
 from engine.detection import Detection, Result
 from engine.heads import MAX_DETECTIONS
 
@@ -156,6 +156,6 @@ def test_e10_the_same_head_twice_tells_everything_twice() -> None:
 
 
 def test_boxes_are_on_the_image_s_grid_and_not_the_network_s() -> None:
-    assert INPUT_SIZE == 800
+    assert LEGACY_INPUT_SIZE == 800
     (found,) = bench(answers={0: ([(0, 512, 1024, 1024)], [0.9])}).detect(NORMAL)
     assert abs(found.high_hz) <= BIN_HZ  # the middle of the band is row 512

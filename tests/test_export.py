@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from app.cli.main import app
 from engine.anchors import STOCK
-from engine.boxes import corners, to_physical
+from engine.boxes import corners, physical, to_physical
 from engine.contract import WIDEBAND
 from engine.engine import Engine
 from engine.errors import CheckpointError, MismatchError
@@ -130,7 +130,7 @@ def test_the_engine_finds_what_the_whole_model_finds(
         theirs = model([image])[0]
     assert len(theirs["scores"]) > 0
     assert len(ours) == len(theirs["scores"])
-    boxes = corners(np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in ours]))
+    boxes = corners(physical(ours))
     expected = corners(to_physical(theirs["boxes"].numpy(), WIDEBAND))
     pixel = np.tile([WIDEBAND.capture_s / 1024, WIDEBAND.sample_rate_hz / 1024], 2)
     reference = Found(expected / pixel, theirs["scores"].numpy())

@@ -22,7 +22,7 @@ from engine.recordings.open import open_recording
 from engine.recordings.writing import write_sigmf
 from engine.regions import regions
 from engine.sessions.open import GPU, installed
-from engine.spectrogram import draw, spectrogram
+from engine.spectrogram import render, spectrogram
 from engine.store.registry import Store
 
 from .scripted import burst, noise, tone
@@ -83,17 +83,17 @@ def test_cufft_and_the_kernels_draw_what_numpy_draws(gpu: Cuda, name: str) -> No
     iq = DRAWN[name]()
     samples = gpu.xp.asarray(iq)
     plain = spectrogram(iq, WIDEBAND)
-    by_kernels, told = gpu.draw(samples, WIDEBAND)
-    by_arrays, _ = draw(samples, WIDEBAND, gpu.xp, gpu.spread)
+    by_kernels, stats = gpu.ops.render(samples, WIDEBAND)
+    by_arrays, _ = render(samples, WIDEBAND, gpu.xp)
     assert abs(by_kernels.get() - plain).max() < SAME
     assert abs(by_arrays.get() - plain).max() < SAME
-    assert told.get()[1] == 1
+    assert stats.get()[1] == 1
 
 
 def test_g09_the_image_is_the_same_to_the_bit_a_hundred_times(gpu: Cuda) -> None:
     samples = gpu.xp.asarray(burst(contract=WIDEBAND))
-    first = gpu.draw(samples, WIDEBAND)[0]
-    assert all(bool((gpu.draw(samples, WIDEBAND)[0] == first).all()) for _ in range(100))
+    first = gpu.ops.render(samples, WIDEBAND)[0]
+    assert all(bool((gpu.ops.render(samples, WIDEBAND)[0] == first).all()) for _ in range(100))
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -102,7 +102,7 @@ def test_the_kernels_find_the_regions_that_numpy_finds(gpu: Cuda, name: str) -> 
     shown = gpu.xp.asarray(image)
     with gpu.stream("compute").work("regions", (), ()):
         for _ in range(4):  # as it is, captured, played back
-            found = gpu.replayed("regions", (shown,), lambda: gpu.regions(shown))
+            found = gpu.replayed("regions", (shown,), lambda: gpu.ops.regions(shown))
         gpu.stream("compute").synchronise()
     assert np.array_equal(found.get(), regions(image))
 

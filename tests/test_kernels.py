@@ -12,9 +12,9 @@ import pytest
 from engine.contract import Contract
 from engine.devices.kernels import OPTIONS, SOURCES, front_end, source
 from engine.devices.kernels import regions as on_gpu
-from engine.devices.kernels.front_end import draw
+from engine.devices.kernels.front_end import render
 from engine.regions import regions
-from engine.spectrogram import draw as plain_draw
+from engine.spectrogram import render as plain_render
 
 from .emulated import compiled, needs_compiler, on_cpu, with_calls
 from .scripted import burst, noise
@@ -33,26 +33,26 @@ ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
 @needs_compiler
 @pytest.mark.parametrize("make", [lambda: burst(3e6, 0.0005, 0.0015, CONTRACT), lambda: noise(N) * np.float32(1e20)])
 def test_the_kernels_draw_what_numpy_draws(make: Any) -> None:
-    image, told = draw(make(), CONTRACT, np, on_cpu)
-    plain, plain_told = plain_draw(make(), CONTRACT)
+    image, stats = render(make(), CONTRACT, np, on_cpu)
+    plain, plain_stats = plain_render(make(), CONTRACT)
     assert abs(image - plain).max() < SAME
-    assert (told == plain_told).all()
+    assert (stats == plain_stats).all()
 
 
 @needs_compiler
 def test_a_capture_of_one_frame_is_drawn_too() -> None:
     contract = replace(CONTRACT, capture_s=4096 / 20e6)
     iq = noise(contract.capture_samples)
-    assert abs(draw(iq, contract, np, on_cpu)[0] - plain_draw(iq, contract)[0]).max() < SAME
+    assert abs(render(iq, contract, np, on_cpu)[0] - plain_render(iq, contract)[0]).max() < SAME
 
 
 @needs_compiler
 def test_silence_and_what_is_no_number_are_told() -> None:
-    assert draw(np.zeros(N, np.complex64), CONTRACT, np, on_cpu)[1].tolist() == [0, 0]
+    assert render(np.zeros(N, np.complex64), CONTRACT, np, on_cpu)[1].tolist() == [0, 0]
     broken = noise(N)
     broken[5000] = np.nan
     with np.errstate(invalid="ignore"):
-        assert np.isnan(draw(broken, CONTRACT, np, on_cpu)[1][0])
+        assert np.isnan(render(broken, CONTRACT, np, on_cpu)[1][0])
 
 
 # regions
@@ -198,9 +198,9 @@ def test_the_kernels_compile_and_keep_to_their_registers(architecture: str, name
     program = nvrtc.createProgram(source(name), name, (), ())
     nvrtc.compileProgram(program, (*OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"))
     assert len(nvrtc.getCUBIN(program)) > 1000
-    told = nvrtc.getProgramLog(program)
+    report = nvrtc.getProgramLog(program)
     nvrtc.destroyProgram(program)
-    assert told.count("0 bytes spill stores, 0 bytes spill loads") == len(SOURCES[name]), told
+    assert report.count("0 bytes spill stores, 0 bytes spill loads") == len(SOURCES[name]), report
 
 
 def test_a_block_has_as_many_threads_as_the_sources_say() -> None:

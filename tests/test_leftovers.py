@@ -31,6 +31,6 @@ def test_half_a_version_that_the_history_knows_is_never_removed(small: Store) ->
 def test_repair_waits_for_a_writer_and_leaves_what_it_is_writing(small: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locking, "LOCK_WAIT_S", 0.05)
     (small.path / "heads/alpha/.new-w0rk").mkdir()
-    with locking.writing(small.path), pytest.raises(StoreError, match="another process has been writing"):
+    with locking.writer_lock(small.path), pytest.raises(StoreError, match="another process has been writing"):
         small.repair()
     assert (small.path / "heads/alpha/.new-w0rk").is_dir()

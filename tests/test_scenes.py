@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.boxes import to_pixels
+from engine.boxes import physical, to_pixels
 from engine.contract import Contract
 from engine.recordings.annotation import Annotation
 from engine.recordings.writing import write_sigmf
@@ -42,7 +42,7 @@ def test_every_label_lies_inside_the_capture_and_on_energy(seed: int) -> None:
     scene = compose(SHORT, BURSTS, seed, PLAIN)
     (truth,) = scene.truths
     assert 0 <= truth.start_s < truth.stop_s <= SHORT.capture_s
-    box = to_pixels(np.array([[truth.start_s, truth.stop_s, truth.low_hz, truth.high_hz]]), SHORT)[0]
+    box = to_pixels(physical([truth]), SHORT)[0]
     x_min, y_min, x_max, y_max = np.round(box.clip(0, 1024)).astype(int)
     image = spectrogram(scene.iq, SHORT)
     inside = image[y_min : y_max + 1, x_min : x_max + 1].mean()

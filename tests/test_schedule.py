@@ -1,4 +1,4 @@
-"""The order of a frame's work, proven on the recording device: no array is read before it is written, none is written
+"""The order of a frame's work, proven on the tracing device: no array is read before it is written, none is written
 over before its last reader is done, with one slot and with two, and with compact and full heads side by side."""
 
 from collections.abc import Callable, Generator, Iterator
@@ -7,24 +7,25 @@ import numpy as np
 import pytest
 
 from engine.detection import Result
-from engine.devices.tracing import Recording, Step
+from engine.devices.tracing import Step, TracingDevice
 from engine.engine import Engine
 from engine.pipeline import Frame, front_end
 from engine.recordings.open import open_recording
 from engine.recordings.writing import write_sigmf
 from engine.slots import SLOTS, Slots
+from engine.spectrogram import as_grey
 
 from .schedule import Following, Of, races, strangers
 from .scripted import NORMAL, RATE, SHORT, Source, bench, burst, when
 from .toy_store import add_head, image, toy_store
 
 CAPTURES = 4
-SHOWN = image([(3, 4)]).astype(np.float32) / np.float32(255)
+SHOWN = as_grey(image([(3, 4)]))
 
 
-def device_of(engine: Engine) -> Recording:
+def device_of(engine: Engine) -> TracingDevice:
     device = engine._device
-    assert isinstance(device, Recording)
+    assert isinstance(device, TracingDevice)
     return device
 
 
@@ -36,19 +37,19 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Step]]:
     for number, signal in enumerate(("bright", "dark")):
         add_head(store, signal, 200 - 50 * number)
     found: dict[str, list[Step]] = {}
-    with Engine.open(store.path, device="recording") as engine:
+    with Engine.open(store.path, device="tracing") as engine:
         capture = burst(contract=engine.contract)
         rate_hz = engine.contract.sample_rate_hz
         engine.detect(capture, sample_rate_hz=rate_hz)
         engine.detect_image(SHOWN)
         engine.detect(capture, sample_rate_hz=rate_hz)
         found["one slot"] = list(device_of(engine).log)
-    with Engine.open(store.path, device="recording") as engine:
+    with Engine.open(store.path, device="tracing") as engine:
         iq = np.tile(capture, CAPTURES) / 8
         recording = open_recording(write_sigmf(folder / "long", iq, sample_rate_hz=rate_hz, datatype="ci16_le"))
         assert len(list(engine.stream(recording))) == CAPTURES
         found["two slots"] = list(device_of(engine).log)
-    full = bench(("radar", "lora", "fsk"), device="recording")
+    full = bench(("radar", "lora", "fsk"), device="tracing")
     for _ in range(2):
         full.detect(NORMAL)
     found["full heads"] = list(device_of(full.engine).log)
@@ -119,7 +120,7 @@ def two_streams_in_turn(engine: Engine) -> None:
         next(streams[turn % 2])
         read[turn % 2] += 1
         ahead = sum(min(count + 1, 4) for count in read if count)
-        when(lambda made=ahead: sum(step.mark == "draw" for step in log) == made)  # type: ignore[misc]
+        when(lambda made=ahead: sum(step.mark == "render" for step in log) == made)  # type: ignore[misc]
 
 
 def more_streams_than_slots(engine: Engine) -> None:
@@ -149,7 +150,7 @@ def test_every_capture_finds_its_own_data_however_streams_and_calls_mix(use: Cal
 
 
 def test_a_capture_that_is_given_up_is_waited_for_before_its_slot_is_used_again() -> None:
-    device = Recording()
+    device = TracingDevice()
     slots = Slots(device)
     for _ in range(2):
         with slots.take() as slot:
@@ -162,16 +163,16 @@ def test_a_capture_that_is_overwritten_before_it_is_looked_at_is_reported() -> N
     """Each step is in order on its own stream, so that no race is there to be seen."""
 
     def render(capture: int) -> list[Step]:
-        return [Of("compute", "work", "draw", writes=("image 0",), capture=capture)]
+        return [Of("compute", "work", "render", writes=("image 0",), capture=capture)]
 
     def infer(capture: int) -> list[Step]:
-        return [Of("compute", "work", "look", reads=("image 0",), writes=("found",), capture=capture)]
+        return [Of("compute", "work", "infer", reads=("image 0",), writes=("found",), capture=capture)]
 
     overwritten = [*render(1), *render(2), *infer(2), *infer(1)]
     assert races(overwritten) == []
-    assert strangers(overwritten) == ["work 'look' on compute for capture 1 reads image 0, which holds capture 2"]
+    assert strangers(overwritten) == ["work 'infer' on compute for capture 1 reads image 0, which holds capture 2"]
     assert strangers([*render(1), *infer(1), *render(2), *infer(2)]) == []
-    assert strangers(infer(1)) == ["work 'look' on compute reads image 0, which nobody has written"]
+    assert strangers(infer(1)) == ["work 'infer' on compute reads image 0, which nobody has written"]
 
 
 def test_the_log_of_one_slot_for_all_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,9 +183,9 @@ def test_the_log_of_one_slot_for_all_is_reported(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_checker_sees_a_race_and_an_order() -> None:
-    write = Step("a", "work", "draw", writes=("image",))
-    read = Step("b", "work", "look", reads=("image",))
-    mark, wait = Step("a", "record", "drawn"), Step("b", "wait", "drawn")
+    write = Step("a", "work", "render", writes=("image",))
+    read = Step("b", "work", "infer", reads=("image",))
+    mark, wait = Step("a", "record", "rendered"), Step("b", "wait", "rendered")
     assert races([write, mark, wait, read]) == []
     assert "both at image" in races([write, mark, read])[0]
     assert "nobody has set" in races([write, wait, read])[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.boxes import corners, match
+from engine.boxes import corners, match, physical
 from engine.contract import ISM, WIDEBAND, Contract
 from engine.engine import Engine
 from engine.recordings.open import open_recording
@@ -58,7 +58,7 @@ def test_the_demonstration_is_found(shipped: Engine, demo: Path) -> None:
     recording = open_recording(demo)
     truth = [note for note in recording.annotations if note.label == "wifi_ofdm"]
     found = [d for d in stitch(shipped.stream(recording)) if d.signal == "wifi_ofdm"]
-    boxes = [np.array([[b.start_s, b.stop_s, b.low_hz, b.high_hz] for b in side]) for side in (truth, found)]
+    boxes = [physical(side) for side in (truth, found)]
     pairs = match(corners(boxes[0]), corners(boxes[1]), np.array([d.score for d in found]))
     assert len(truth) == 8
     assert len(pairs) >= 7

@@ -252,8 +252,8 @@ def test_the_same_lines_run_on_another_array_namespace(level: float) -> None:
 
 def test_blocks_worked_on_at_once_make_the_same_image() -> None:
     iq, device = burst(contract=WIDEBAND), open_device("cpu")
-    found = levels(iq, WIDEBAND, np, device.spread)
-    image = to_image(found, WIDEBAND, np, device.spread)
+    found = levels(iq, WIDEBAND, np, device.parallel_map)
+    image = to_image(found, WIDEBAND, np, device.parallel_map)
     assert np.array_equal(image, spectrogram(iq, WIDEBAND))
 
 

@@ -14,7 +14,7 @@ from engine.engine import Engine
 from engine.errors import StoreError
 from engine.store import locking
 from engine.store.history import was_active
-from engine.store.locking import LOCK_NAME, writing
+from engine.store.locking import LOCK_NAME, writer_lock
 from engine.store.registry import Store
 
 from .faults import NEVER, Faults
@@ -141,12 +141,12 @@ def test_a_writer_waits_for_another_and_says_so_when_it_takes_too_long(
 
 def test_r03_a_lock_file_that_a_dead_process_left_holds_nobody_up(small: Store) -> None:
     (small.path / LOCK_NAME).write_text(f"{os.getpid()}\nsome-host\n")  # of a living process even: numbers come again
-    with writing(small.path, wait_s=0.05):
+    with writer_lock(small.path, wait_s=0.05):
         pass
 
 
 def test_the_lock_is_free_after_a_change_that_failed(small: Store) -> None:
     with pytest.raises(StoreError, match="no version was active before 1"):
         small.rollback("alpha")
-    with writing(small.path, wait_s=0.05):
+    with writer_lock(small.path, wait_s=0.05):
         pass

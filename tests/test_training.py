@@ -14,8 +14,9 @@ from torchvision.ops import box_iou
 from engine.errors import HydraError
 from engine.sessions.open import open_session
 from export.to_onnx import backbone_graph, fuse_graph, shared_graph, stored_tensors, trunk_graph
+from network.coding import decode_boxes, encode_boxes
 from network.detector import freeze_norms
-from network.shared import INPUT_SIZE, SharedLayers, deltas_to, moved
+from network.shared import INPUT_SIZE, SharedLayers
 from training.backbone import shared
 from training.backbone import train as backbone
 from training.backbone.crops import SceneImages, Shape
@@ -195,7 +196,7 @@ def test_refinement_and_its_inverse_agree() -> None:
         torch.from_numpy(np.hstack([corner, corner + rng.uniform(15, 150, (50, 2))]).astype(np.float32))
         for _ in range(2)
     )
-    assert torch.allclose(moved(boxes, deltas_to(boxes, targets)), targets, atol=1e-2)
+    assert torch.allclose(decode_boxes(boxes, encode_boxes(boxes, targets)), targets, atol=1e-2)
 
 
 def test_views_follow_from_their_seed_and_begin_with_the_plain_one() -> None:

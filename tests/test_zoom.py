@@ -144,7 +144,7 @@ def test_the_order_of_boxes_and_threads_do_not_change_the_values() -> None:
         [BOX, [1e-3, 1.2e-3, -8e6, 8e6], [0, 0.02, -1e5, 1e5], [5e-3, 5.01e-3, 0, 4e6], [6e-3, 7e-3, 2e6, 3e6]]
     )
     values = zoom(spectrum, boxes, CONTRACT)
-    assert np.array_equal(values, zoom(spectrum, boxes, CONTRACT, spread=Cpu().spread))
+    assert np.array_equal(values, zoom(spectrum, boxes, CONTRACT, parallel_map=Cpu().parallel_map))
     assert np.allclose(values[::-1], zoom(spectrum, boxes[::-1], CONTRACT), atol=1e-4)
     assert np.allclose(values[0], zoom(spectrum, boxes[:1], CONTRACT)[0], atol=1e-4)
 
@@ -175,8 +175,8 @@ def test_amplitude_is_steady_in_fsk_and_chirps_and_varies_in_am_psk_and_ofdm() -
 
 
 def test_frequency_stays_in_am_and_moves_in_fsk_and_chirps() -> None:
-    spread = of_each_kind("histograms", 84 + 3)
-    assert spread["am"] < 0.2 * min(spread["fsk"], spread["chirp"])
+    parallel_map = of_each_kind("histograms", 84 + 3)
+    assert parallel_map["am"] < 0.2 * min(parallel_map["fsk"], parallel_map["chirp"])
 
 
 def test_a_capture_shorter_than_a_frame_is_refused_with_its_length() -> None:

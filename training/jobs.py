@@ -21,7 +21,7 @@ from engine.errors import InputError, MismatchError, StoreError
 from engine.heads import Head
 from engine.loading import Loader
 from engine.snapshot import stack
-from engine.store.reader import Release
+from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
 from engine.store.weights import read_weights
 from export.certificate import Certificate, Found, certify
@@ -133,7 +133,7 @@ def _removed_when_done(state: Path) -> Iterator[None]:
     state.unlink(missing_ok=True)
 
 
-def _fitting(sample: Sample, release: Release) -> Sample:
+def _fitting(sample: Sample, release: BackboneRelease) -> Sample:
     if sample.contract.hash != release.contract.hash:
         raise MismatchError(
             f"sample {sample.sample_id} was made with front-end contract {sample.contract.hash}, the store has "

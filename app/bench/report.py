@@ -20,7 +20,7 @@ from engine.errors import InputError
 from engine.loading import TRUNKS, Loader
 from engine.sessions.choice import AUTO, FLOAT32, Choice, chosen, remember
 from engine.sessions.open import CPU, installed
-from engine.store.reader import Release
+from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
 
 from .timing import SEED, captures, doubts, figures, opened, timed, with_heads
@@ -77,7 +77,7 @@ class BenchReport:
         for count in counts:
             on_phase(f"{count} heads")
             heads = with_heads(snapshot, count)
-            with opened(heads, Loader(release, "onnxruntime", 1, FLOAT32, open_device("recording"))) as reference:
+            with opened(heads, Loader(release, "onnxruntime", 1, FLOAT32, open_device("tracing"))) as reference:
                 golden = {
                     n: reference.detect(iq, sample_rate_hz=release.contract.sample_rate_hz) for n, iq in iqs.items()
                 }
@@ -176,7 +176,7 @@ def read_report(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _time_runtimes(release: Release, precision: str, threads: int) -> list[dict[str, Any]]:
+def _time_runtimes(release: BackboneRelease, precision: str, threads: int) -> list[dict[str, Any]]:
     """Median milliseconds of the trunk in every runtime installed, in one precision."""
     tried: list[dict[str, Any]] = []
     image = np.random.default_rng(SEED).random((1, 1, IMAGE_SIZE, IMAGE_SIZE), np.float32)
@@ -234,7 +234,7 @@ def _memory_mb() -> float:
     return 0.0
 
 
-def _models(store: Store, release: Release) -> dict[str, Any]:
+def _models(store: Store, release: BackboneRelease) -> dict[str, Any]:
     snapshot = store.snapshot()
     graphs = [name for name in (*TRUNKS.values(), "fuse.onnx", "shared.onnx", "compact.onnx") if release.has(name)]
     heads = sum(array.nbytes for head in snapshot.heads for array in head.weights.values())

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from engine.boxes import to_pixels
+from engine.boxes import physical, to_pixels
 from engine.contract import Contract
 from engine.detection import Detection, Result
 from engine.engine import Engine
@@ -157,8 +157,7 @@ def compared(contract: Contract, golden: dict[str, Result], found: dict[str, Res
 
 def _found(detections: Sequence[Detection], signal: str, contract: Contract) -> Found:
     own = [d for d in detections if d.signal == signal]
-    physical = np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in own]).reshape(-1, 4)
-    return Found(to_pixels(physical, contract), np.array([d.score for d in own]))
+    return Found(to_pixels(physical(own), contract), np.array([d.score for d in own]))
 
 
 def figures(run: Frames, contract: Contract) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from rich.table import Table
 
-from engine.boxes import corners, iou, match
+from engine.boxes import corners, iou, match, physical
 from engine.detection import Detection
 from engine.recordings.annotation import Annotation
 from engine.recordings.recording import Recording
@@ -41,7 +41,7 @@ def matched_table(recording: Recording, found: Sequence[Detection], signals: Col
 
 
 def _corners(boxes: Sequence[Annotation] | Sequence[Detection]) -> np.ndarray:
-    return corners(np.array([[b.start_s, b.stop_s, b.low_hz, b.high_hz] for b in boxes]).reshape(-1, 4))
+    return corners(physical(boxes))
 
 
 def _milliseconds(note: Annotation) -> str:

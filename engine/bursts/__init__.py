@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.boxes import to_physical, to_pixels
 from engine.contract import Contract
-from engine.spectrogram import Array, Spread, in_turn
+from engine.spectrogram import Array, ParallelMap, serial_map
 
 from .envelope import Envelope, FinePower, envelopes
 from .occupancy import occupied
@@ -26,7 +26,7 @@ def candidates(
     iq: Array,
     regions: np.ndarray,
     contract: Contract,
-    spread: Spread = in_turn,
+    parallel_map: ParallelMap = serial_map,
     xp: Any = np,
     settings: BurstSettings | None = None,
 ) -> np.ndarray:
@@ -35,7 +35,7 @@ def candidates(
     iq: complex64[n], finite; regions: float32[N, 4] pixel boxes of its image, best first, zeros where there is none.
     Boxes of bursts may be narrower than a pixel. Two bursts and one region in turn, none much like one before.
     """
-    fine = fine_power(iq, contract.sample_rate_hz, settings or settings_for(contract), spread, xp)
+    fine = fine_power(iq, contract.sample_rate_hz, settings or settings_for(contract), parallel_map, xp)
     return merged_candidates(fine, regions, contract)[0]
 
 
@@ -53,19 +53,26 @@ def merged_candidates(fine: FinePower, regions: np.ndarray, contract: Contract) 
     return boxes, from_regions
 
 
-def fine_power(iq: Array, rate_hz: float, settings: BurstSettings, spread: Spread = in_turn, xp: Any = np) -> FinePower:
+def fine_power(
+    iq: Array, rate_hz: float, settings: BurstSettings, parallel_map: ParallelMap = serial_map, xp: Any = np
+) -> FinePower:
     """The fine spectrograms of a capture without the zeros that pad it."""
-    return FinePower(_without_padding(iq, xp), rate_hz, settings, spread, xp)
+    return FinePower(_without_padding(iq, xp), rate_hz, settings, parallel_map, xp)
 
 
 def mended(
-    iq: Array, boxes: np.ndarray, rate_hz: float, settings: BurstSettings, spread: Spread = in_turn, xp: Any = np
+    iq: Array,
+    boxes: np.ndarray,
+    rate_hz: float,
+    settings: BurstSettings,
+    parallel_map: ParallelMap = serial_map,
+    xp: Any = np,
 ) -> np.ndarray:
     """float64[M, 4] start_s, stop_s, low_hz, high_hz of bursts, best first, at most `settings.limit`.
 
     boxes: float64[N, 4], regions to begin with, best first. Zeros at the end of `iq` are padding.
     """
-    return searched(fine_power(iq, rate_hz, settings, spread, xp), boxes)
+    return searched(fine_power(iq, rate_hz, settings, parallel_map, xp), boxes)
 
 
 def searched(fine: FinePower, boxes: np.ndarray) -> np.ndarray:
@@ -138,7 +145,7 @@ def _searched(fine: FinePower, bands_hz: np.ndarray) -> tuple[np.ndarray, np.nda
     looked: list[Envelope] = [e for e in envelopes(fine, bands_hz) if len(e.power) >= 4]
     if not looked:
         return np.zeros((0, 4)), np.zeros(0)
-    found: Bursts = bursts(looked, fine.duration_s, settings, fine.spread)
+    found: Bursts = bursts(looked, fine.duration_s, settings, fine.parallel_map)
     limits = np.array([(e.low_hz, e.high_hz) for e in looked])
     boxes = np.column_stack([found.span_s, limits[found.found.band]])
     kept = thinned(boxes, settings.refined, settings.same_iou, settings.same_span, settings.family)

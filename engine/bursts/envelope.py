@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.spectrogram import Array, Spread, _fft
+from engine.spectrogram import Array, ParallelMap, _fft
 
 from .settings import BurstSettings
 
@@ -36,8 +36,10 @@ class Envelope:
 class FinePower:
     """|X|^2 over time and frequency of one capture at several resolutions, each computed when it is first asked for."""
 
-    def __init__(self, iq: Array, rate_hz: float, settings: BurstSettings, spread: Spread, xp: Any = np) -> None:
-        self.iq, self.rate_hz, self.settings, self.spread, self.xp = iq, rate_hz, settings, spread, xp
+    def __init__(
+        self, iq: Array, rate_hz: float, settings: BurstSettings, parallel_map: ParallelMap, xp: Any = np
+    ) -> None:
+        self.iq, self.rate_hz, self.settings, self.parallel_map, self.xp = iq, rate_hz, settings, parallel_map, xp
         parts = iq.view(xp.float32)
         self._loudest = xp.maximum(xp.abs(parts).max(initial=0), xp.float32(LEAST_LOUD))
         self._power: dict[int, Array] = {}
@@ -70,7 +72,7 @@ class FinePower:
             xp.add(parts[:, :size:2], parts[:, 1:size:2], out=power[first:last, half:])
             xp.add(parts[:, size::2], parts[:, size + 1 :: 2], out=power[first:last, :half])
 
-        for _ in self.spread(block, len(segments), max(1, POINTS_PER_BLOCK // size)):
+        for _ in self.parallel_map(block, len(segments), max(1, POINTS_PER_BLOCK // size)):
             pass
         return power
 
@@ -126,7 +128,7 @@ def envelopes(fine: FinePower, bands_hz: np.ndarray) -> list[Envelope]:
             places, power, average = of
             return int(places[at]), average(power[at], bands_hz[places[at]])
 
-        found.update(fine.spread(one, len(chosen), 1))
+        found.update(fine.parallel_map(one, len(chosen), 1))
     return [found[place] for place in sorted(found)]
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from engine.spectrogram import Spread
+from engine.spectrogram import ParallelMap
 
 from .edges import Found, best, trimmed
 from .envelope import Envelope
@@ -57,9 +57,9 @@ class _Groups(Runs):
         return _Groups(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
 
 
-def bursts(envelopes: list[Envelope], duration_s: float, settings: BurstSettings, spread: Spread) -> Bursts:
+def bursts(envelopes: list[Envelope], duration_s: float, settings: BurstSettings, parallel_map: ParallelMap) -> Bursts:
     """The best hypotheses of each band, all together."""
-    parts = list(spread(lambda band, _: crossings(envelopes[band], band, settings), len(envelopes), 1))
+    parts = list(parallel_map(lambda band, _: crossings(envelopes[band], band, settings), len(envelopes), 1))
     runs, tables = together([part for _, part in parts]), Tables.of(envelopes, [profile for profile, _ in parts])
     found = _hypotheses(runs, tables, settings)
     found = best(trimmed(best(found, settings.per_band), runs, tables, settings.trim), settings.per_band)

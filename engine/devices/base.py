@@ -5,6 +5,7 @@ Nothing else asks which machine it is on. Implementations: `cpu.py`, `cuda.py`, 
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,10 +16,10 @@ T = TypeVar("T")
 
 
 class Stream(Protocol):
-    """A queue of work. `record` marks a point in it; `wait` holds this queue until a mark of another.
+    """Queue of work. `record` marks a point in it; `wait` holds this queue until a mark of another.
 
-    Work handed out within `work` goes into this queue. What it reads and writes are names of arrays, told for the
-    proof of order: the recording device writes them down, no other looks at them.
+    Work issued within `work` goes into this queue. `reads` and `writes` name arrays for the proof of order: only the
+    tracing device logs them.
     """
 
     @property
@@ -33,48 +34,49 @@ class Stream(Protocol):
     def synchronise(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Ops:
+    """Array operations of a device: plain functions on its arrays that never wait for it."""
+
+    render: Callable[[Any, Contract], tuple[Any, Any]]  # complex64[n] -> image, statistics; see `spectrogram.render`
+    regions: Callable[[Any], Any]  # float32[1024, 1024] -> float32[PROPOSALS, 4]; see `engine.regions`
+
+
 class Device(Protocol):
-    """`xp` is the array namespace. Nothing waits for a device but a stream's `synchronise`."""
+    """Where arrays live and in which order work on them runs. Only a stream's `synchronise` waits for a device."""
 
     name: str
     kind: str  # "cpu" or "cuda": which runtimes compute on it
-    xp: Any
+    xp: Any  # the array namespace
+    ops: Ops
 
-    def draw(self, samples: Any, contract: Contract) -> tuple[Any, Any]:
-        """A capture's image, and what is told about it; see `spectrogram.draw`."""
-        ...
-
-    def regions(self, image: Any) -> Any:
-        """float32[PROPOSALS, 4] of an image; see `engine.regions`."""
-        ...
-
-    def at_once(self, array: Any) -> np.ndarray | None:
-        """An array's values on the host, None where the host would have to wait for them."""
+    def peek(self, array: Any) -> np.ndarray | None:
+        """Values of an array on the host, None where the host would have to wait for them."""
         ...
 
     def stream(self, name: str) -> Stream:
-        """The queue of that name; the same name is the same queue."""
+        """Queue of that name; the same name is the same queue."""
         ...
 
     def upload(self, array: np.ndarray, stream: Stream, name: str) -> Any:
-        """A host array on the device. It lives until the next upload of that name through that stream."""
+        """Copy a host array to the device. It is valid until the next upload of that name through that stream."""
         ...
 
     def download(self, array: Any, stream: Stream, name: str, part: str = "") -> np.ndarray:
-        """An array, or part of what goes by that name, in host memory: filled once `stream` has been synchronised;
-        lives as uploads do."""
+        """Copy an array, or part of what goes by that name, to the host: filled once `stream` has been synchronised;
+        valid until the next download of that name and part."""
         ...
 
     def resident(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-        """Arrays that stay, on the device: uploaded once, as long as the same mapping is asked for."""
+        """Arrays kept on the device: uploaded once, as long as the same mapping is asked for."""
         ...
 
-    def replayed(self, name: str, owners: tuple[object, ...], step: Callable[[], T]) -> T:
-        """What `step` returns. A device that can plays back what it did, where name and owners are those of before, so
-        `step` must do the same work on the same arrays each time and wait for nothing."""
+    def replayed(self, name: str, key: tuple[object, ...], step: Callable[[], T]) -> T:
+        """Run `step`, or replay it where the device recorded it under this name with the same key (compared by
+        identity), and return its result. `step` must do the same work on the same arrays each time and never wait."""
         ...
 
 
-def once(name: str, owners: tuple[object, ...], step: Callable[[], T]) -> T:
-    """In place of `Device.replayed`, for what cannot be played back."""
+def run_directly(name: str, key: tuple[object, ...], step: Callable[[], T]) -> T:
+    """Run `step`; in place of `Device.replayed` for steps that cannot be replayed."""
     return step()

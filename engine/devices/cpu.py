@@ -1,4 +1,4 @@
-"""The CPU as a device: NumPy arrays, all cores, work done at once and in order, so streams do nothing."""
+"""CPU device: NumPy arrays, all cores, work done immediately and in order, so streams do nothing."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from engine.contract import Contract
 from engine.regions import regions
-from engine.spectrogram import draw, in_turn
+from engine.spectrogram import ParallelMap, render, serial_map
 
-from .base import Stream, T
+from .base import Ops, Stream, T
 from .machine import cores
 
 
@@ -35,21 +35,18 @@ class _InOrder:
         pass
 
 
-class Cpu:
-    """All cores that this process may use. Its threads begin with the first work, so that a fork before it is safe."""
-
-    name = "cpu"
-    kind = "cpu"
-    xp: Any = np
+class Workers:
+    """Parallel map over all cores that this process may use. Its threads start with the first work, so that a fork
+    before it is safe."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._owner = 0
 
-    def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
+    def __call__(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
         if self._pool is None or self._owner != os.getpid():  # threads do not survive a fork
             self._pool, self._owner = ThreadPoolExecutor(cores(), "hydra"), os.getpid()
-        context = copy_context()  # NumPy's ways with what is no number, as the caller has set them
+        context = copy_context()  # NumPy's floating-point error handling, as the caller has set it
 
         def one(first: int) -> Any:
             return context.copy().run(function, first, min(first + block, length))
@@ -57,15 +54,24 @@ class Cpu:
         try:
             return self._pool.map(one, range(0, length, block))
         except RuntimeError:  # no thread to be had: the interpreter is ending, or there are too many
-            return in_turn(function, length, block)
+            return serial_map(function, length, block)
 
-    def draw(self, samples: np.ndarray, contract: Contract) -> tuple[Any, Any]:
-        return draw(samples, contract, np, self.spread)
 
-    def regions(self, image: np.ndarray) -> np.ndarray:
-        return regions(image, self.spread)
+class Cpu:
+    """CPU device, whose operations run on `parallel_map`: all cores where None is given."""
 
-    def at_once(self, array: np.ndarray) -> np.ndarray | None:
+    name = "cpu"
+    kind = "cpu"
+    xp: Any = np
+
+    def __init__(self, parallel_map: ParallelMap | None = None) -> None:
+        self.parallel_map: ParallelMap = parallel_map or Workers()
+        self.ops = Ops(
+            render=partial(render, xp=np, parallel_map=self.parallel_map),
+            regions=partial(regions, parallel_map=self.parallel_map),
+        )
+
+    def peek(self, array: np.ndarray) -> np.ndarray | None:
         return array
 
     def stream(self, name: str) -> Stream:
@@ -80,5 +86,5 @@ class Cpu:
     def resident(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         return arrays
 
-    def replayed(self, name: str, owners: tuple[object, ...], step: Callable[[], T]) -> T:
+    def replayed(self, name: str, key: tuple[object, ...], step: Callable[[], T]) -> T:
         return step()

@@ -1,4 +1,4 @@
-"""A GPU: arrays are CuPy's, queues are CUDA streams, a frame's steps are played back as CUDA graphs.
+"""CUDA device: arrays are CuPy's, queues are CUDA streams, a frame's steps are replayed as CUDA graphs.
 
 Imported only when a GPU is asked for. Whether there is one is found out in an order in which nothing crashes: the
 driver's library, then the driver, then CuPy, then cuFFT.
@@ -10,17 +10,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from engine.contract import Contract
 from engine.errors import DeviceError, UnavailableError
 
-from .base import Stream
+from .base import Ops, Stream
 from .kernels import Kernels
-from .kernels.front_end import draw
+from .kernels.front_end import render
 from .kernels.regions import regions
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ INSTALL: Final = "pip install 'hydra-rf[gpu]'"
 
 
 def missing(number: int = 0) -> str | None:
-    """Why GPU `number` cannot be used, None where it can as far as the driver knows."""
+    """Reason that GPU `number` cannot be used, None where the driver finds no fault."""
     try:
         driver = ctypes.CDLL(DRIVER)
     except OSError:
@@ -45,8 +45,24 @@ def missing(number: int = 0) -> str | None:
     return None
 
 
+class PlannedFft:
+    """FFT over the rows of an array, by cuFFT plans that are kept, one for each shape: CuPy's own cache frees them with
+    its thread, and a captured graph would go on using their memory."""
+
+    def __init__(self, xp: Any, make_plan: Callable[..., Any]) -> None:
+        self._xp = xp
+        self._make_plan = make_plan
+        self._plans: dict[tuple[int, ...], Any] = {}
+
+    def __call__(self, rows: Any) -> Any:
+        if rows.shape not in self._plans:
+            self._plans[rows.shape] = self._make_plan(rows, axes=1)
+        with self._plans[rows.shape]:
+            return self._xp.fft.fft(rows)
+
+
 class Cuda:
-    """GPU number N, as "cuda:N". Whoever opens it computes on it from then on, or gets an error."""
+    """GPU number N, as "cuda:N". Opening makes this GPU current; operations run there or raise."""
 
     kind = "cuda"
 
@@ -69,13 +85,15 @@ class Cuda:
         self._replays: dict[str, _Replay] = {}
         self._capture = threading.Lock()
         cupy.cuda.Device(number).use()
-        self._plans: dict[tuple[int, ...], Any] = {}
         try:
-            self._plan_of = import_module("cupyx.scipy.fft").get_fft_plan
+            fft = PlannedFft(cupy, import_module("cupyx.scipy.fft").get_fft_plan)
             cupy.fft.fft(cupy.zeros(8, cupy.complex64))  # finds out whether what CuPy loads is here
         except Exception as error:  # CuPy has no common error type for it
             raise UnavailableError(f"device {self.name!r} does not compute ({error}): {INSTALL}") from error
-        self._kernels = Kernels(cupy)
+        launch = Kernels(cupy)
+        self.ops = Ops(
+            render=partial(render, xp=cupy, launch=launch, fft=fft), regions=partial(regions, xp=cupy, launch=launch)
+        )
         self._aside = cupy.cuda.Stream(non_blocking=True)  # where steps are captured
         self._weights = cupy.cuda.Stream(non_blocking=True)
 
@@ -84,21 +102,7 @@ class Cuda:
         about = self.xp.cuda.runtime.getDeviceProperties(self.number)
         return f"{about['name'].decode()}, sm_{about['major']}{about['minor']}"
 
-    def draw(self, samples: Any, contract: Contract) -> tuple[Any, Any]:
-        return draw(samples, contract, self.xp, self._kernels, self._fft)
-
-    def _fft(self, rows: Any) -> Any:
-        """Plans are kept here, one for each length of capture: CuPy's own cache lets go of them with its thread, and a
-        captured graph would go on using their memory."""
-        if rows.shape not in self._plans:
-            self._plans[rows.shape] = self._plan_of(rows, axes=1)
-        with self._plans[rows.shape]:
-            return self.xp.fft.fft(rows)
-
-    def regions(self, image: Any) -> Any:
-        return regions(image, self.xp, self._kernels)
-
-    def at_once(self, array: Any) -> None:
+    def peek(self, array: Any) -> None:
         return None
 
     def stream(self, name: str) -> "_CudaStream":
@@ -131,12 +135,12 @@ class Cuda:
         self._resident.move_to_end(key)
         return self._resident[key][1]
 
-    def replayed(self, name: str, owners: tuple[object, ...], step: Callable[[], T]) -> T:
-        """The first time with these owners `step` runs as it is, which makes plans and loads kernels. The second time
-        it is captured as a CUDA graph; from then on that is launched."""
+    def replayed(self, name: str, key: tuple[object, ...], step: Callable[[], T]) -> T:
+        """First run with this key: `step` runs directly, which makes plans and loads kernels. Second: it is captured as
+        a CUDA graph; from then on the graph is launched."""
         known = self._replays.get(name)
-        if known is None or not known.is_for(owners):
-            self._replays[name] = _Replay(owners)
+        if known is None or not known.is_for(key):
+            self._replays[name] = _Replay(key)
             return step()
         if known.graph is None:
             self._captured(known, step)
@@ -197,13 +201,13 @@ class Cuda:
 
 @dataclass(eq=False)
 class _Replay:
-    owners: tuple[object, ...]
+    key: tuple[object, ...]
     graph: Any = None
     result: Any = None
     pool: Any = None
 
-    def is_for(self, owners: tuple[object, ...]) -> bool:
-        return len(owners) == len(self.owners) and all(a is b for a, b in zip(owners, self.owners, strict=True))
+    def is_for(self, key: tuple[object, ...]) -> bool:
+        return len(key) == len(self.key) and all(a is b for a, b in zip(key, self.key, strict=True))
 
 
 @dataclass(frozen=True, eq=False)

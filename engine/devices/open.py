@@ -7,7 +7,7 @@ from engine.errors import UnavailableError
 
 from .base import Device
 from .cpu import Cpu
-from .tracing import Recording
+from .tracing import TracingDevice
 
 
 def _cuda(number: int) -> Device:
@@ -16,7 +16,7 @@ def _cuda(number: int) -> Device:
     return Cuda(number)
 
 
-DEVICES: Final[dict[str, Callable[[], Device]]] = {"cpu": Cpu, "recording": Recording}
+DEVICES: Final[dict[str, Callable[[], Device]]] = {"cpu": Cpu, "tracing": TracingDevice}
 
 
 CUDA: Final = "cuda:"  # and the number of a GPU

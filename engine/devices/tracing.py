@@ -1,13 +1,12 @@
-"""A CPU device for tests that logs every step, so that stream order is proven without an accelerator."""
+"""Tracing device for tests: computes on the CPU and logs every step, to prove stream order without a GPU."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from engine.spectrogram import in_turn
+from engine.spectrogram import serial_map
 
 from .base import Stream
 from .cpu import Cpu
@@ -15,8 +14,8 @@ from .cpu import Cpu
 
 @dataclass(frozen=True)
 class Step:
-    """What a recording device was asked for. `what`: work, upload, download, record, wait or synchronise; `mark`: its
-    name. reads, writes: names of arrays."""
+    """Logged step of a stream. `what`: work, upload, download, record, wait or synchronise; `mark`: its name; `reads`
+    and `writes`: names of arrays."""
 
     stream: str
     what: str
@@ -26,7 +25,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class _TracingStream:
     name: str
     log: list[Step]
 
@@ -45,20 +44,17 @@ class _Recorded:
         self.log.append(Step(self.name, "synchronise"))
 
 
-class Recording(Cpu):
-    """Computes as the CPU does, one block after another, and logs each step in the order it was asked for."""
+class TracingDevice(Cpu):
+    """CPU device that computes one block after another and logs each step in the order of issue."""
 
-    name = "recording"
+    name = "tracing"
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(serial_map)
         self.log: list[Step] = []
 
-    def spread(self, function: Callable[[int, int], Any], length: int, block: int) -> Iterable[Any]:
-        return in_turn(function, length, block)
-
     def stream(self, name: str) -> Stream:
-        return _Recorded(name, self.log)
+        return _TracingStream(name, self.log)
 
     def upload(self, array: np.ndarray, stream: Stream, name: str) -> np.ndarray:
         self.log.append(Step(stream.name, "upload", name, (), (name,)))

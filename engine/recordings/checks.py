@@ -13,7 +13,7 @@ from .resampling import MAX_RATE_HZ
 
 
 @dataclass(frozen=True)
-class Given:
+class Overrides:
     """What the caller says about a file. It outweighs what the file says."""
 
     sample_rate_hz: float | None = None

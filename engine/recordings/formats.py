@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.errors import RecordingError
 
-from .checks import Given, checked_number, checked_rate, checked_samples
+from .checks import Overrides, checked_number, checked_rate, checked_samples
 from .recording import Recording
 from .sigmf_files import read_archive, read_pair
 from .writing import RFCAP_FIELDS, RFCAP_HEADER_BYTES, RFCAP_MAGIC, RFCAP_VERSION
@@ -75,11 +75,11 @@ def read_rfcap_header(path: Path) -> RfcapHeader:
     return RfcapHeader(rate, centre, bandwidth, count, start, text, latitude, longitude, reserved_is_zero)
 
 
-def read_rfcap(path: Path, given: Given) -> Recording:
+def read_rfcap(path: Path, overrides: Overrides) -> Recording:
     """RFCAP: a 512-byte header, then complex64. A header that miscounts its samples is noted."""
     header = read_rfcap_header(path)
-    rate, notes = _settled_rate(path, header.sample_rate_hz, "the header's sample rate", given)
-    centre = given.center_freq_hz
+    rate, notes = _settled_rate(path, header.sample_rate_hz, "the header's sample rate", overrides)
+    centre = overrides.center_freq_hz
     if centre is None:
         centre = checked_number(path, header.center_freq_hz, "the header's centre frequency")
     n_bytes = path.stat().st_size - RFCAP_HEADER_BYTES
@@ -99,11 +99,11 @@ def read_rfcap(path: Path, given: Given) -> Recording:
     )
 
 
-def read_raw(path: Path, given: Given) -> Recording:
+def read_raw(path: Path, overrides: Overrides) -> Recording:
     """Bare interleaved I and Q, little-endian; rate and centre from the caller or the file name."""
     rate, centre = rate_and_center_in_name(path.stem)
-    rate = rate if given.sample_rate_hz is None else given.sample_rate_hz
-    centre = centre if given.center_freq_hz is None else given.center_freq_hz
+    rate = rate if overrides.sample_rate_hz is None else overrides.sample_rate_hz
+    centre = centre if overrides.center_freq_hz is None else overrides.center_freq_hz
     if rate is None:
         raise RecordingError(
             f"{path}: no sample rate: a raw file does not carry one; give it with --rate, "
@@ -135,7 +135,7 @@ def rate_and_center_in_name(name: str) -> tuple[float | None, float | None]:
     return (rates[0] if rates else None), (centres[0] if centres else None)
 
 
-def read_wav(path: Path, given: Given) -> Recording:
+def read_wav(path: Path, overrides: Overrides) -> Recording:
     """Two-channel WAV (RIFF or RF64): I left, Q right. The centre comes from an `auxi` chunk or the file name."""
     with path.open("rb") as file:
         chunks = _wav_chunks(path, file)
@@ -152,12 +152,12 @@ def read_wav(path: Path, given: Given) -> Recording:
             f"{path}: WAV format {tag} with {bits} bits is not read; convert it to 16-bit PCM or 32-bit float"
         )
     dtype = WAV_TYPES[tag, bits]
-    rate, notes = _settled_rate(path, rate_in_file, "the WAV header's sample rate", given)
+    rate, notes = _settled_rate(path, rate_in_file, "the WAV header's sample rate", overrides)
     there = min(data_bytes, path.stat().st_size - data_at)
     whole = there // (2 * dtype.itemsize) * (2 * dtype.itemsize)
     if whole != data_bytes:
         notes += (f"the header counts {data_bytes} bytes of samples; {whole} are there and read",)
-    centre = given.center_freq_hz
+    centre = overrides.center_freq_hz
     if centre is None and len(chunks.auxiliary) >= 36:  # two 16-byte times, then the centre in Hz
         centre = float(struct.unpack_from("<I", chunks.auxiliary, 32)[0]) or None
     if centre is None:
@@ -195,15 +195,15 @@ def _wav_chunks(path: Path, file: BinaryIO) -> _WavChunks:
     return found
 
 
-def _settled_rate(path: Path, in_file: Any, source: str, given: Given) -> tuple[float, tuple[str, ...]]:
+def _settled_rate(path: Path, in_file: Any, source: str, overrides: Overrides) -> tuple[float, tuple[str, ...]]:
     """The rate to use, and a note where the caller's differs from the file's."""
-    if given.sample_rate_hz is None:
+    if overrides.sample_rate_hz is None:
         return checked_rate(path, in_file, source), ()
-    rate = float(given.sample_rate_hz)
+    rate = float(overrides.sample_rate_hz)
     return rate, () if in_file == rate else (f"{source} is {in_file:g} Hz; {rate:g} Hz was given and is used",)
 
 
-READERS: Final[dict[str, Callable[[Path, Given], Recording]]] = {
+READERS: Final[dict[str, Callable[[Path, Overrides], Recording]]] = {
     ".sigmf-meta": read_pair,
     ".sigmf-data": read_pair,
     ".sigmf": read_archive,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from engine.errors import RecordingError
 
-from .checks import Given, checked_number, checked_rate
+from .checks import Overrides, checked_number, checked_rate
 from .formats import READERS
 from .recording import Recording
 from .writing import RFCAP_MAGIC
@@ -21,7 +21,7 @@ def open_recording(
     """
     path = Path(path)
     rate, centre = sample_rate_hz, center_freq_hz
-    given = Given(
+    overrides = Overrides(
         None if rate is None else checked_rate(path, rate, "the sample rate given"),
         None if centre is None else checked_number(path, centre, "the centre frequency given"),
     )
@@ -35,7 +35,7 @@ def open_recording(
             raise RecordingError(
                 f"{path}: unknown ending {path.suffix!r}; rename the file to one of {', '.join(READERS)}"
             )
-        return READERS[suffix](path, given)
+        return READERS[suffix](path, overrides)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror or error}; check name and rights") from error
 

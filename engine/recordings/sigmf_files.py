@@ -21,7 +21,7 @@ import numpy as np
 from engine.errors import RecordingError
 
 from .annotation import Annotation
-from .checks import Given, checked_number, checked_rate, checked_samples
+from .checks import Overrides, checked_number, checked_rate, checked_samples
 from .recording import Recording
 
 MAX_METADATA_BYTES: Final = 64 * 2**20
@@ -39,7 +39,7 @@ class _Stretch:
     n_bytes: int
 
 
-def read_pair(path: Path, given: Given) -> Recording:
+def read_pair(path: Path, overrides: Overrides) -> Recording:
     """A `.sigmf-meta` with its `.sigmf-data` beside it (or the file that `core:dataset` names)."""
     meta_path = path.with_suffix(META)
     if not meta_path.is_file():
@@ -57,10 +57,10 @@ def read_pair(path: Path, given: Given) -> Recording:
         data_path = path.with_name(dataset)
     if not data_path.is_file():
         raise RecordingError(f"{path}: its samples {data_path.name!r} are missing; put them beside the metadata")
-    return _recording(path, metadata, _Stretch(data_path, 0, data_path.stat().st_size), given)
+    return _recording(path, metadata, _Stretch(data_path, 0, data_path.stat().st_size), overrides)
 
 
-def read_archive(path: Path, given: Given) -> Recording:
+def read_archive(path: Path, overrides: Overrides) -> Recording:
     """A `.sigmf` archive: an uncompressed tar of one recording. Nothing is extracted, unsafe names are refused."""
     try:
         with tarfile.open(path, "r:") as archive:
@@ -80,7 +80,7 @@ def read_archive(path: Path, given: Given) -> Recording:
             f"{path}: truncated: {data.name} should end at byte {data.offset_data + data.size}, "
             f"the archive at {size}; copy it again"
         )
-    return _recording(path, metadata, _Stretch(path, data.offset_data, data.size), given)
+    return _recording(path, metadata, _Stretch(path, data.offset_data, data.size), overrides)
 
 
 def _archive_members(path: Path, archive: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
@@ -141,29 +141,29 @@ def _finite(text: str) -> float:
     return value
 
 
-def _recording(path: Path, metadata: dict[str, Any], stretch: _Stretch, given: Given) -> Recording:
+def _recording(path: Path, metadata: dict[str, Any], stretch: _Stretch, overrides: Overrides) -> Recording:
     about, segments = metadata["global"], metadata["captures"] or [{}]
     dtype, notes = _datatype(path, about)
     if (channels := about.get("core:num_channels", 1)) != 1:
         raise RecordingError(f"{path}: core:num_channels is {channels!r}; write each channel to a recording of its own")
-    if given.sample_rate_hz is not None:
-        rate = float(given.sample_rate_hz)
+    if overrides.sample_rate_hz is not None:
+        rate = float(overrides.sample_rate_hz)
         if about.get("core:sample_rate", rate) != rate:
             notes.append(f"core:sample_rate is {about['core:sample_rate']!r}; {rate:g} Hz was given and is used")
     elif "core:sample_rate" in about:
         rate = checked_rate(path, about["core:sample_rate"], "core:sample_rate")
     else:
         raise RecordingError(f"{path}: core:sample_rate is missing; add it to the metadata, or give it with --rate")
-    tuning = _Tuning.of(path, segments, given.center_freq_hz)
+    tuning = _Tuning.of(path, segments, overrides.center_freq_hz)
     if len(set(tuning.centres_hz)) > 1:
         shown = "unknown" if tuning.centre_hz is None else f"{tuning.centre_hz:g} Hz"
         notes.append(f"{len(set(tuning.centres_hz))} centre frequencies in {len(segments)} segments; {shown} is used")
-    head = _whole(path, segments[0], "core:header_bytes")
-    tail = _whole(path, about, "core:trailing_bytes")
-    if any(_whole(path, segment, "core:header_bytes") for segment in segments[1:]):
+    head = _int_field(path, segments[0], "core:header_bytes")
+    tail = _int_field(path, about, "core:trailing_bytes")
+    if any(_int_field(path, segment, "core:header_bytes") for segment in segments[1:]):
         raise RecordingError(f"{path}: core:header_bytes in a later segment; write the samples out without headers")
     samples = checked_samples(stretch.path, dtype, stretch.offset + head, stretch.n_bytes - head - tail)
-    first_sample = _whole(path, about, "core:offset")
+    first_sample = _int_field(path, about, "core:offset")
     annotations, odd = _annotations(metadata["annotations"], tuning, rate, len(samples), first_sample)
     start_time, undated = _start_time(segments[0])
     return Recording(
@@ -209,7 +209,7 @@ class _Tuning:
         starts: list[int] = []
         centres: list[float | None] = []
         for segment in segments:
-            starts.append(_whole(path, segment, "core:sample_start"))
+            starts.append(_int_field(path, segment, "core:sample_start"))
             centre = segment.get("core:frequency")
             known = None if centre is None else checked_number(path, centre, "core:frequency")
             centres.append(centres[0] if known is None and centres else known)
@@ -263,7 +263,7 @@ def _number(entry: Mapping[str, Any], key: str) -> float | None:
     return value
 
 
-def _whole(path: Path, section: dict[str, Any], key: str) -> int:
+def _int_field(path: Path, section: dict[str, Any], key: str) -> int:
     value = section.get(key, 0)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
         raise RecordingError(f"{path}: {key} is {value!r}; correct it to a whole number from 0 up")

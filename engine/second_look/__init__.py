@@ -83,7 +83,7 @@ def describe(
     first = first_fit(found, model)
     chosen = choose(found.boxes, first, settings.choose_iou, settings.places)
     boxes, vectors = found.boxes[chosen], found.vectors[chosen]
-    values = zoom(stft(iq, contract, spread=parallel), boxes, contract, settings.zoom, parallel)
+    values = zoom(stft(iq, contract, parallel_map=parallel), boxes, contract, settings.zoom, parallel)
     profiles = profiles_of(found.fine, boxes, parallel)
     fit = second_fit(vectors, values, profiles, found.values[chosen], model)
     return Described(boxes, model.embed(vectors, values), fit)

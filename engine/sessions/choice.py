@@ -1,4 +1,4 @@
-"""Runtime that `auto` resolves to: the one that `g20 bench` measured to be fastest on this machine, and remembered.
+"""Runtime that `auto` resolves to: the fastest one that `g20 bench` measured on this machine.
 
 `auto` chooses among runtimes only. The precision of the trunk is what the caller names, float32 by default, so that
 no measurement changes what detection finds beyond rounding: runtimes differ in the last digits of scores and edges.
@@ -10,13 +10,13 @@ engine never measures while it is opened. On a GPU it is the first runtime that 
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from platformdirs import user_cache_path
 
+from engine.atomic import replacing
 from engine.devices.machine import describe_cpu
 from engine.errors import UnavailableError
 
@@ -63,9 +63,8 @@ def remember(best: Choice, backbone_hash: str, folder: Path | None = None) -> No
     path = _path(folder)
     known = _read(folder) | {_key(backbone_hash, best.precision): best.runtime}
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(known, indent=2))
-    aside.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(known, indent=2))
 
 
 def _key(backbone_hash: str, precision: str) -> str:

@@ -5,10 +5,10 @@ import onnxruntime
 
 from engine.errors import GraphError
 
-from .base import Arrays
+from .base import Arrays, Session
 
 
-class OrtSession:
+class OrtSession(Session):
     """A graph in ONNX Runtime, on the CPU and nowhere else."""
 
     def __init__(self, graph: bytes, threads: int = 0) -> None:
@@ -18,7 +18,7 @@ class OrtSession:
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime has no common error type
-            raise _told("refuses the graph", error) from error
+            raise _graph_error("refuses the graph", error) from error
         self.runtime = f"onnxruntime {onnxruntime.__version__} CPU"
         self.inputs = tuple(port.name for port in self._session.get_inputs())
         self.outputs = tuple(port.name for port in self._session.get_outputs())
@@ -27,13 +27,13 @@ class OrtSession:
         try:
             found = self._session.run(None, dict(feeds))
         except Exception as error:
-            raise _told("fails in the graph", error) from error
+            raise _graph_error("fails in the graph", error) from error
         return dict(zip(self.outputs, found, strict=True))
 
     def close(self) -> None:
         del self._session
 
 
-def _told(what: str, error: Exception) -> GraphError:
+def _graph_error(what: str, error: Exception) -> GraphError:
     reason = (str(error).splitlines() or ["no reason given"])[0]
     return GraphError(f"ONNX Runtime {what}: {reason}; use a graph that `g20 extract` wrote")

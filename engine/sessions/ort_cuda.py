@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU: its CUDA provider, arrays bound where they lie, on the engine's compute stream."""
+"""ONNX Runtime on a GPU: CUDA execution provider, inputs and outputs bound in device memory."""
 
 from typing import Any
 
@@ -8,15 +8,14 @@ import onnxruntime
 from engine.devices.cuda import Cuda
 from engine.errors import GraphError, UnavailableError
 
-from .base import Arrays
+from .base import Arrays, Session
 
 PROVIDER = "CUDAExecutionProvider"
 
 
-class OrtCudaSession:
-    """A graph in ONNX Runtime on the GPU, all of it: nodes that would go to the CPU are an error."""
-
-    replayable = False  # the runtime has streams and memory of its own besides
+class OrtCudaSession(Session):
+    """Graph in ONNX Runtime on the GPU, all of it: nodes that would go to the CPU are an error. Not replayable, for the
+    runtime has further streams and memory of its own."""
 
     def __init__(self, graph: bytes, device: Cuda) -> None:
         """Raises UnavailableError where ONNX Runtime has no CUDA provider or the graph does not fit on it."""
@@ -28,8 +27,8 @@ class OrtCudaSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        stream = device.stream("compute").queue
-        settings = {"device_id": str(device.number), "user_compute_stream": str(stream.ptr)}
+        self._stream = device.stream("compute").queue  # the provider takes a stream at load only
+        settings = {"device_id": str(device.number), "user_compute_stream": str(self._stream.ptr)}
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=[(PROVIDER, settings)])
         except Exception as error:  # the runtime has no common error type
@@ -52,11 +51,17 @@ class OrtCudaSession:
             binding.bind_input(name, "cuda", number, np.float32, array.shape, array.data.ptr)
         for name, array in found.items():
             binding.bind_output(name, "cuda", number, np.float32, array.shape, array.data.ptr)
+        current = xp.cuda.get_current_stream()
+        is_other = current.ptr != self._stream.ptr
+        if is_other:
+            self._stream.wait_event(current.record())
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
             reason = (str(error).splitlines() or ["no reason given"])[0]
             raise GraphError(f"ONNX Runtime fails in the graph on {self._device.name}: {reason}") from error
+        if is_other:
+            current.wait_event(self._stream.record())
         return found
 
     def close(self) -> None:

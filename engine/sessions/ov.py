@@ -6,10 +6,10 @@ import openvino
 
 from engine.errors import GraphError
 
-from .base import Arrays
+from .base import Arrays, Session
 
 
-class OvSession:
+class OvSession(Session):
     """A graph in OpenVINO, on the CPU and nowhere else, in the precision that the graph has."""
 
     def __init__(self, graph: bytes, threads: int = 0) -> None:
@@ -20,7 +20,7 @@ class OvSession:
         try:
             self._model = core.compile_model(core.read_model(graph), "CPU", options)
         except Exception as error:  # the runtime has no common error type
-            raise _told("refuses the graph", error) from error
+            raise _graph_error("refuses the graph", error) from error
         self._request = self._model.create_infer_request()
         self.runtime = f"openvino {openvino.__version__.split('-')[0]} CPU"
         known = onnx.load_model_from_string(graph).graph
@@ -34,13 +34,13 @@ class OvSession:
             fed = {self._ports[name]: feeds[name] for name in self.inputs if name in self._ports}
             found = self._request.infer(fed, share_inputs=True)
         except Exception as error:
-            raise _told("fails in the graph", error) from error
+            raise _graph_error("fails in the graph", error) from error
         return {name: np.array(found[place]) for place, name in enumerate(self.outputs)}
 
     def close(self) -> None:
         del self._request, self._model
 
 
-def _told(what: str, error: Exception) -> GraphError:
+def _graph_error(what: str, error: Exception) -> GraphError:
     reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
     return GraphError(f"OpenVINO {what}: {reason}; use a graph that `g20 extract` wrote, or --runtime onnxruntime")

@@ -1,4 +1,4 @@
-"""Plans that were built on this machine, kept where only this user writes.
+"""Cache of TensorRT plans built on this machine, in a folder that only this user writes to.
 
 A plan is native code. So none is loaded that was not built here: the folder is private, and each file carries the hash
 of what it holds and is built anew where that differs. A file's name is the hash of all that a plan depends on, so
@@ -11,13 +11,14 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from engine.atomic import replacing
 from engine.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -72,14 +73,11 @@ class PlanCache:
         return found
 
     def _write(self, path: Path, data: bytes) -> None:
-        aside = path.with_suffix(f".{os.getpid()}")
         try:
-            aside.write_bytes(MAGIC + hashlib.sha256(data).digest() + data)
-            aside.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(MAGIC + hashlib.sha256(data).digest() + data)
         except OSError as error:
             log.warning("%s: not kept (%s), so the next start builds it anew", path, error)
-            with suppress(OSError):
-                aside.unlink()
 
 
 def _name(key: Mapping[str, str]) -> str:
@@ -87,7 +85,7 @@ def _name(key: Mapping[str, str]) -> str:
 
 
 class Timings:
-    """What TensorRT measured of kernels in earlier builds, so that later ones need not."""
+    """TensorRT's timing cache: kernel timings of earlier builds, which later ones need not measure again."""
 
     def __init__(self, data: bytes = b"", keep: Callable[[bytes], None] = lambda _: None) -> None:
         self.data = data

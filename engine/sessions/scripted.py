@@ -1,16 +1,17 @@
-"""A session that plays back what it is told: for tests of everything around the network."""
+"""Scripted session for tests: outputs come from a function in place of a network."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from .base import Arrays
+from .base import Arrays, Session
 
 
-class ScriptedSession:
-    """Answers every run with `script(feeds)` and keeps the feeds in `calls`."""
+class ScriptedSession(Session):
+    """Session whose `run` returns `script(feeds)`; the feeds of all runs are kept in `calls`."""
 
     runtime = "scripted"
+    replayable = True
 
     def __init__(
         self, inputs: tuple[str, ...], outputs: tuple[str, ...], script: Callable[[Arrays], dict[str, np.ndarray]]

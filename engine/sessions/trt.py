@@ -13,7 +13,7 @@ from typing import Any, Final
 from engine.devices.cuda import INSTALL, Cuda
 from engine.errors import DeviceError, GraphError, UnavailableError
 
-from .base import Arrays
+from .base import Arrays, Session
 from .plans import PlanCache, Timings
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def flavour(name: str) -> Any:
         raise UnavailableError(f"runtime {name!r} is not installed ({error}): {how}") from error
 
 
-class TrtSession:
+class TrtSession(Session):
     """A graph as a TensorRT plan. The first session of a graph on a GPU builds the plan and keeps it."""
 
     replayable = True
@@ -40,7 +40,7 @@ class TrtSession:
     def __init__(self, graph: bytes, device: Cuda, name: str, cache: PlanCache | None = None) -> None:
         self._trt = flavour(name)
         self._device = device
-        self._told = _listener(self._trt)
+        self._logger = _make_logger(self._trt)
         self.runtime = f"{name} {self._trt.__version__} CUDA"
         cache = cache or PlanCache()
         key = {
@@ -52,15 +52,15 @@ class TrtSession:
             "schema": str(SCHEMA),
         }
         plan = cache.plan(key, lambda: self._build(graph, cache, key))
-        self._engine = self._trt.Runtime(self._told).deserialize_cuda_engine(plan)
+        self._engine = self._trt.Runtime(self._logger).deserialize_cuda_engine(plan)
         if self._engine is None:  # as after an update of the driver that its version does not tell
             plan = cache.plan(key, lambda: self._build(graph, cache, key), anew=True)
-            self._engine = self._trt.Runtime(self._told).deserialize_cuda_engine(plan)
+            self._engine = self._trt.Runtime(self._logger).deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise GraphError(f"{self.runtime} does not load the plan it has built: {self._told.last}")
+            raise GraphError(f"{self.runtime} does not load the plan it has built: {self._logger.last}")
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise DeviceError(f"{device.name}: no memory for a plan's workspace: {self._told.last}")
+            raise DeviceError(f"{device.name}: no memory for a plan's workspace: {self._logger.last}")
         names = [self._engine.get_tensor_name(k) for k in range(self._engine.num_io_tensors)]
         is_input = {n: self._engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT for n in names}
         self.inputs = tuple(n for n in names if is_input[n])
@@ -74,7 +74,7 @@ class TrtSession:
         for name, array in {**fed, **found}.items():
             self._context.set_tensor_address(name, array.data.ptr)
         if not self._context.execute_async_v3(xp.cuda.get_current_stream().ptr):
-            raise DeviceError(f"{self._device.name}: {self.runtime} fails in the graph: {self._told.last}")
+            raise DeviceError(f"{self._device.name}: {self.runtime} fails in the graph: {self._logger.last}")
         return found
 
     def close(self) -> None:
@@ -97,9 +97,9 @@ def build(
 
     capabilities: "SM80" and the like, of TensorRT-RTX alone, which then builds for those and needs no GPU.
     """
-    told = _listener(trt)
-    builder = trt.Builder(told)
-    network = parsed(graph, trt, builder, told)
+    logger = _make_logger(trt)
+    builder = trt.Builder(logger)
+    network = parsed(graph, trt, builder, logger)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     if progress is not None:
@@ -112,19 +112,19 @@ def build(
         config.set_timing_cache(config.create_timing_cache(timings.data), False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise GraphError(f"{trt.__name__} {trt.__version__} does not build the graph: {told.last}")
+        raise GraphError(f"{trt.__name__} {trt.__version__} does not build the graph: {logger.last}")
     if timings is not None and config.get_timing_cache() is not None:
         timings.keep(bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
 
 
-def parsed(graph: bytes, trt: Any, builder: Any, told: Any) -> Any:
+def parsed(graph: bytes, trt: Any, builder: Any, logger: Any) -> Any:
     """A graph as TensorRT's network, for `build` and for proofs about it."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, told)
+    parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph):
         reasons = "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
-        raise GraphError(f"{trt.__name__} {trt.__version__} does not take the graph: {reasons or told.last}")
+        raise GraphError(f"{trt.__name__} {trt.__version__} does not take the graph: {reasons or logger.last}")
     return network
 
 
@@ -133,8 +133,8 @@ def _logged(phase: str, done: int, steps: int) -> None:
         log.info("building a TensorRT plan: %s, %d steps", phase, steps)
 
 
-def _listener(trt: Any) -> Any:
-    class Listener(trt.ILogger):  # type: ignore[misc]
+def _make_logger(trt: Any) -> Any:
+    class LastError(trt.ILogger):  # type: ignore[misc]
         """Keeps the last error, for the message of ours."""
 
         def __init__(self) -> None:
@@ -146,7 +146,7 @@ def _listener(trt: Any) -> Any:
                 self.last = message
             log.debug("%s", message)
 
-    return Listener()
+    return LastError()
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.atomic import UNFINISHED
 from engine.errors import StoreError
 
-from .files import UNFINISHED, read_json
+from .files import read_json
 from .folders import SCHEMA, half_written, verify_all, versions_in
 from .history import is_kept
 from .reader import INDEX_NAME, SIGNAL_NAME, StoreReader

@@ -1,4 +1,4 @@
-"""Files that survive a crash: written aside, flushed, renamed into place in one step."""
+"""Crash-safe files and folders of a store, JSON within bounds, and hashes."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from engine.atomic import UNFINISHED, replacing, sync_folder
 from engine.errors import StoreError
 
 MAX_JSON_BYTES: Final = 16 << 20
 MAX_JSON_INT: Final = 1 << 63  # no number of a store comes near; beyond float's range, arithmetic ends in OverflowError
-UNFINISHED: Final = ".new-"  # begins the names of what is being written; a killed writer leaves it behind
 
 
 def sha256(path: Path) -> str:
@@ -35,7 +35,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise StoreError(f"{path}: {path.stat().st_size} bytes of JSON, at most {MAX_JSON_BYTES} are read")
         text = path.read_text("utf-8")
         found = json.loads(
-            text, object_pairs_hook=once, parse_constant=_refuse, parse_int=_bounded, parse_float=_finite
+            text, object_pairs_hook=unique_keys, parse_constant=_refuse, parse_int=_bounded, parse_float=_finite
         )
         if "\\u" in text:
             json.dumps(found, ensure_ascii=False).encode()  # raises ValueError on a surrogate without its other half
@@ -48,7 +48,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """For json's `object_pairs_hook`: an object in which no key stands twice. Raises ValueError otherwise."""
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -76,28 +76,17 @@ def _finite(text: str) -> float:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Replaces a JSON file in one step: after a crash either the old or the new one is there, whole."""
-    with _telling(path):
+    with _write_errors(path):
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=UNFINISHED, delete=False
-        ) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).chmod(0o644)
-                os.replace(file.name, path)  # noqa: PTH105
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        sync_folder(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, folders in it included, which becomes `target` when the block ends well and vanishes when it
     does not."""
-    with _telling(target):
+    with _write_errors(target):
         make_folder(target.parent)
         if target.exists():
             raise StoreError(f"{target}: exists; versions never change, publish the next number")
@@ -129,7 +118,7 @@ def make_folder(folder: Path) -> None:
 
 def remove(path: Path) -> None:
     """Takes a file, or a folder with all that is in it, away. Raises StoreError when some of it is left."""
-    with _telling(path):
+    with _write_errors(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -137,8 +126,8 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Turns what the system says of a failed write into a StoreError that names the file."""
+def _write_errors(path: Path) -> Iterator[None]:
+    """Failed writes, OSError, as StoreError that names the file and the remedy."""
     try:
         yield
     except OSError as error:
@@ -147,21 +136,12 @@ def _telling(path: Path) -> Iterator[None]:
         ) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def probe(folder: Path, size: int) -> None:
     """Writes `size` bytes to a temporary file in `folder`, which is removed again.
 
     Raises StoreError on a full or read-only disk, or missing rights.
     """
-    with _telling(folder), tempfile.NamedTemporaryFile(dir=folder, prefix=UNFINISHED) as file:
+    with _write_errors(folder), tempfile.NamedTemporaryFile(dir=folder, prefix=UNFINISHED) as file:
         file.write(bytes(size))
         file.flush()
         os.fsync(file.fileno())

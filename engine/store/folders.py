@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from engine.atomic import UNFINISHED
 from engine.errors import StoreError
 
-from .files import UNFINISHED, new_folder, read_json, remove, sha256, write_json
+from .files import new_folder, read_json, remove, sha256, write_json
 
 SCHEMA: Final = 1
 MOST_VERSION: Final = (1 << 31) - 1
@@ -61,7 +62,7 @@ def verified(folder: Path, name: str) -> Path:
     """A file of a version folder whose bytes are those the manifest names. Raises StoreError otherwise."""
     if not FILE_NAME.fullmatch(name):
         raise StoreError(f"{folder}: manifest with a file {name!r:.120}, no file name; restore the version from a copy")
-    expected = part(read_manifest(folder), "files", folder).get(name)
+    expected = object_field(read_manifest(folder), "files", folder).get(name)
     path = folder / name
     if expected is None or not path.is_file() or path.is_symlink():
         raise StoreError(f"{path}: missing; restore the version from a copy")
@@ -78,11 +79,11 @@ def verified(folder: Path, name: str) -> Path:
 
 def verify_all(folder: Path) -> None:
     """Raises StoreError unless every file that the manifest names is there with its bytes."""
-    for name in part(read_manifest(folder), "files", folder):
+    for name in object_field(read_manifest(folder), "files", folder):
         verified(folder, name)
 
 
-def part(manifest: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
+def object_field(manifest: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
     """An object inside a manifest. Raises StoreError when it is not there or is something else."""
     if not isinstance(manifest.get(key), dict):
         raise StoreError(f"{folder}: manifest without {key}; restore the version from a copy")
@@ -93,11 +94,11 @@ def half_written(folder: Path) -> bool:
     """Whether a version folder lacks its manifest, which is written last, or a file that this names."""
     if not (folder / "manifest.json").exists():
         return True
-    files = part(read_manifest(folder), "files", folder)
+    files = object_field(read_manifest(folder), "files", folder)
     return any(FILE_NAME.fullmatch(name) and not (folder / name).exists() for name in files)
 
 
-def whole(values: Mapping[str, Any], key: str, path: Path) -> int:
+def int_field(values: Mapping[str, Any], key: str, path: Path) -> int:
     """A whole number inside a document, 0 to 2^53 - 1. Raises StoreError on anything else."""
     value = values.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
@@ -107,7 +108,7 @@ def whole(values: Mapping[str, Any], key: str, path: Path) -> int:
 
 def version_number(values: Mapping[str, Any], key: str, path: Path) -> int:
     """The number of a version inside a document, 1 to 2^31 - 1. Raises StoreError on anything else."""
-    value = whole(values, key, path)
+    value = int_field(values, key, path)
     if not 1 <= value <= MOST_VERSION:
         raise StoreError(f"{path}: {key} is {value}, not 1 to {MOST_VERSION}; restore the file from a copy")
     return value

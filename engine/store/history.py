@@ -13,7 +13,7 @@ from typing import Any, Final
 from engine.errors import StoreError
 
 from .entries import checked_entry, checked_step
-from .folders import version_number, whole
+from .folders import int_field, version_number
 
 RETENTION: Final = 5  # versions of a head whose weights are kept
 ROLLBACK: Final = "rollback"
@@ -127,7 +127,7 @@ def evictable(history: History) -> list[int]:
 def history_revision(history: Mapping[str, Any], path: Path) -> int:
     """How often a history was written; of one from before this was counted, its number of versions."""
     if "revision" in history:
-        return whole(history, "revision", path)
+        return int_field(history, "revision", path)
     versions = history.get("versions")
     return len(versions) if isinstance(versions, list) else 0
 

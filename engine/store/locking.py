@@ -19,7 +19,7 @@ logging.getLogger("filelock").setLevel(logging.WARNING)
 
 
 @contextmanager
-def writing(folder: Path, wait_s: float | None = None) -> Iterator[None]:
+def writer_lock(folder: Path, wait_s: float | None = None) -> Iterator[None]:
     """Holds the writers' lock of a store. The system lets go of it when the process ends, however it ends, so none
     is ever stale. Raises StoreError when another writer holds it for longer than `wait_s` (30 s unless told)."""
     wait_s = LOCK_WAIT_S if wait_s is None else wait_s

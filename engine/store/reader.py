@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.anchors import Anchors
-from engine.contract import INPUT_SIZE, Contract
+from engine.contract import LEGACY_INPUT_SIZE, Contract
 from engine.errors import MismatchError, StoreError
 from engine.heads import NMS_IOU, TENSORS, Head
 from engine.snapshot import Snapshot
 
 from .files import read_json
-from .folders import SCHEMA, part, read_manifest, verified, version_number, versions_in, whole
+from .folders import SCHEMA, int_field, object_field, read_manifest, verified, version_number, versions_in
 from .history import checked_history, entry_of, history_revision, now
 from .weights import read_weights
 
@@ -24,21 +24,21 @@ MOST_INPUT: Final = 4096
 
 
 @dataclass(frozen=True)
-class Release:
+class BackboneRelease:
     """A backbone version: its folder and what its manifest says."""
 
     version: int
     folder: Path
     contract: Contract
     backbone_hash: str
-    input_size: tuple[int, int] = (INPUT_SIZE, INPUT_SIZE)  # rows and columns that the network works on
+    input_size: tuple[int, int] = (LEGACY_INPUT_SIZE, LEGACY_INPUT_SIZE)  # rows and columns that the network works on
 
     def file(self, name: str) -> Path:
         return verified(self.folder, name)
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists a file of this name."""
-        return name in part(read_manifest(self.folder), "files", self.folder)
+        return name in object_field(read_manifest(self.folder), "files", self.folder)
 
 
 class StoreReader:
@@ -47,14 +47,14 @@ class StoreReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def release(self, version: int | None = None) -> Release:
+    def release(self, version: int | None = None) -> BackboneRelease:
         """A backbone release; `version` None is the one in force. Raises StoreError when there is none or it is
         damaged."""
         version = version_number(self._backbone(), "version", self._backbone_path) if version is None else version
         folder = self.path / "backbone" / f"v{version}"
         manifest = read_manifest(folder)
-        contract = Contract.from_json(part(manifest, "contract", folder))
-        return Release(version, folder, contract, manifest["backbone_hash"], _input_size(manifest, folder))
+        contract = Contract.from_json(object_field(manifest, "contract", folder))
+        return BackboneRelease(version, folder, contract, manifest["backbone_hash"], _input_size(manifest, folder))
 
     def signals(self) -> tuple[str, ...]:
         """Names of all signals that have a head, or candidates for one, sorted. Folders of other names are no heads.
@@ -86,7 +86,7 @@ class StoreReader:
             raise StoreError(f"{self.path}: no signal {signal!r}; it has {', '.join(self.signals()) or 'none'}")
         return checked_history(read_json(path), path)
 
-    def head(self, signal: str, release: Release, version: int | None = None) -> Head:
+    def head(self, signal: str, release: BackboneRelease, version: int | None = None) -> Head:
         """One head, checked against its manifest and the release; `version` None is the active one."""
         if version is None:
             version = self.history(signal)["active_version"]
@@ -101,7 +101,7 @@ class StoreReader:
             known = ", ".join(TENSORS)
             raise StoreError(f"{folder}: head type {head_type!r} is not known, only {known}; update, or retrain it")
         weights = read_weights(verified(folder, "weights.safetensors"), head_type)
-        anchors = Anchors.from_json(part(manifest, "anchors", folder)) if head_type == "full" else None
+        anchors = Anchors.from_json(object_field(manifest, "anchors", folder)) if head_type == "full" else None
         return Head(signal, version, head_type, anchors, weights, _nms_iou(manifest, folder))
 
     def snapshot(
@@ -193,7 +193,7 @@ class StoreReader:
         backbone = self._backbone() if self._backbone_path.is_file() else {"revision": 0}
         return sum(counts) + backbone_revision(backbone, self._backbone_path)
 
-    def _fitting(self, signal: str, version: int, release: Release) -> tuple[Path, dict[str, Any]]:
+    def _fitting(self, signal: str, version: int, release: BackboneRelease) -> tuple[Path, dict[str, Any]]:
         """A version's folder and manifest. Raises StoreError when it is damaged or does not fit the release."""
         folder = self._folder(signal) / f"v{version}"
         manifest = read_manifest(folder)
@@ -221,7 +221,7 @@ class StoreReader:
             raise StoreError(f"{error}, or make it anew by `g20 store check --repair`") from error
         if index.get("schema") != SCHEMA:
             raise StoreError(f"{path}: schema {index.get('schema')!r}, this version reads {SCHEMA}; update")
-        whole(index, "revision", path)
+        int_field(index, "revision", path)
         named = index.get("signals")
         if not isinstance(named, dict) or not all(map(SIGNAL_NAME.fullmatch, named)):
             raise StoreError(
@@ -248,7 +248,7 @@ def checked_name(signal: str) -> str:
 
 
 def backbone_revision(metadata: Mapping[str, Any], path: Path) -> int:
-    return whole(metadata, "revision" if "revision" in metadata else "version", path)
+    return int_field(metadata, "revision" if "revision" in metadata else "version", path)
 
 
 def earlier_releases(metadata: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -259,14 +259,14 @@ def earlier_releases(metadata: Mapping[str, Any], path: Path) -> list[dict[str, 
     return earlier
 
 
-def fits(manifest: Mapping[str, Any], release: Release, folder: Path) -> None:
+def fits(manifest: Mapping[str, Any], release: BackboneRelease, folder: Path) -> None:
     """Raises MismatchError, both hashes named, on a head made for another backbone or front end."""
     made_for = manifest["backbone_hash"]
     if made_for != release.backbone_hash:
         raise MismatchError(
             f"{folder}: made for backbone {made_for}, the store has {release.backbone_hash}; retrain it"
         )
-    contract = Contract.from_json(part(manifest, "contract", folder))
+    contract = Contract.from_json(object_field(manifest, "contract", folder))
     if contract.hash != release.contract.hash:
         raise MismatchError(
             f"{folder}: made for front-end contract {contract.hash}, the store has {release.contract.hash}; retrain it"
@@ -281,7 +281,7 @@ def _nms_iou(manifest: Mapping[str, Any], folder: Path) -> float:
 
 
 def _input_size(manifest: Mapping[str, Any], folder: Path) -> tuple[int, int]:
-    value = manifest.get("input_size", [INPUT_SIZE, INPUT_SIZE])
+    value = manifest.get("input_size", [LEGACY_INPUT_SIZE, LEGACY_INPUT_SIZE])
     if (
         not isinstance(value, list)
         or len(value) != 2

@@ -34,10 +34,10 @@ from .history import (
     was_active,
     with_version,
 )
-from .locking import writing
-from .reader import INDEX_NAME, Release, StoreReader, backbone_revision, checked_name, earlier_releases, fits
+from .locking import writer_lock
+from .reader import INDEX_NAME, BackboneRelease, StoreReader, backbone_revision, checked_name, earlier_releases, fits
 
-__all__ = ["Problem", "Release", "Store", "checked_name", "now"]
+__all__ = ["BackboneRelease", "Problem", "Store", "checked_name", "now"]
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Store(StoreReader):
         Raises StoreError where publishing now would; nothing changes.
         """
         self.release()
-        with writing(self.path):
+        with writer_lock(self.path):
             self.check_index()
             self.index()
             probe(self.path, size)
@@ -172,7 +172,7 @@ class Store(StoreReader):
         """Mends what can be mended without loss (the index, what killed writers left); returns what that was."""
         if not self._backbone_path.is_file():
             self._backbone()  # says so: a folder that is no store stays as it is
-        with writing(self.path):
+        with writer_lock(self.path):
             problems, index = self.check(), self.path / INDEX_NAME
             if any(problem.path == index and not problem.repairable for problem in problems):
                 return []  # a newer Hydra wrote this store
@@ -194,7 +194,7 @@ class Store(StoreReader):
                     remove(self._folder(signal) / f"v{version}")
             raise
 
-    def _first_for(self, signal: str, release: Release) -> int:
+    def _first_for(self, signal: str, release: BackboneRelease) -> int:
         """The first version that was active on a release. Raises StoreError when there is none or it is damaged."""
         for entry in ever_active(self.history(signal)):
             try:
@@ -217,7 +217,7 @@ class Store(StoreReader):
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Holds the lock around a change and brings the index up to date after it. The change stands without."""
-        with writing(self.path):
+        with writer_lock(self.path):
             self.check_index()
             if self._backbone_path.is_file():
                 self.index()  # a damaged store takes nothing new

@@ -13,7 +13,7 @@ from engine.heads import (
     TENSORS,
 )
 
-from .files import once
+from .files import unique_keys
 
 
 def read_weights(path: Path, head_type: str) -> dict[str, np.ndarray]:
@@ -47,7 +47,7 @@ def _stored_types(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     if data[8:9] != b"{":
         raise ValueError("the header does not begin with {")
-    header = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=once)
+    header = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=unique_keys)
     return {
         name: about.get("dtype") for name, about in header.items() if name != "__metadata__" and isinstance(about, dict)
     }

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine.contract import Contract
-from engine.spectrogram import Array, Spread, in_turn
+from engine.spectrogram import Array, ParallelMap, serial_map
 
 from .autocorrelation import autocorrelation
 from .batch import Batch
@@ -33,7 +33,7 @@ def zoom(
     boxes: np.ndarray,
     contract: Contract,
     settings: ZoomSettings = DEFAULT,
-    spread: Spread = in_turn,
+    parallel_map: ParallelMap = serial_map,
     xp: Any = np,
 ) -> Array:
     """float32[N, VALUES] of boxes float64[N, 4] = start_s, stop_s, low_hz, high_hz; see GROUPS for their order.
@@ -43,10 +43,10 @@ def zoom(
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     if not len(boxes):
         return xp.zeros((0, VALUES), xp.float32)
-    cuts = list(spread(lambda place, _: cut(spectrum, boxes[place], contract, settings, xp), len(boxes), 1))
+    cuts = list(parallel_map(lambda place, _: cut(spectrum, boxes[place], contract, settings, xp), len(boxes), 1))
     order = np.argsort([len(each.iq) for each in cuts], kind="stable")
     cuts = [cuts[place] for place in order]
-    parts = spread(lambda first, last: describe(cuts[first:last], settings, xp), len(cuts), PER_BATCH)
+    parts = parallel_map(lambda first, last: describe(cuts[first:last], settings, xp), len(cuts), PER_BATCH)
     return xp.concatenate(list(parts))[xp.asarray(np.argsort(order))]
 
 

@@ -13,7 +13,7 @@ import scipy.fft
 
 from engine.contract import Contract
 from engine.errors import InputError
-from engine.spectrogram import LOUD, Array, Spread, _fft, analysis, in_turn
+from engine.spectrogram import LOUD, Array, ParallelMap, _fft, analysis, serial_map
 
 from .settings import ZoomSettings
 
@@ -38,7 +38,7 @@ class Cut:
     level_db: float  # of the box over the band's floor
 
 
-def stft(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn) -> Array:
+def stft(iq: Array, contract: Contract, xp: Any = np, parallel_map: ParallelMap = serial_map) -> Array:
     """complex64[frames, n_fft] of a capture complex64[n], as the front end computes it; bins in FFT order."""
     if len(iq) < contract.n_fft:
         raise InputError(
@@ -53,7 +53,7 @@ def stft(iq: Array, contract: Contract, xp: Any = np, spread: Spread = in_turn) 
     def block(first: int, last: int) -> None:
         spectrum[first:last] = _fft(segments[first:last] * window, xp)
 
-    for _ in spread(block, len(segments), FRAMES_PER_BLOCK):
+    for _ in parallel_map(block, len(segments), FRAMES_PER_BLOCK):
         pass
     return spectrum
 

@@ -69,7 +69,7 @@ def _cell(values: Array, low: float, high: float, cells: int, xp: object) -> Arr
 
 
 def _moments(batch: Batch, power: Array, off: Array, known: Array) -> Array:
-    """float32[B, 8]: of power and amplitude, spread and peakedness of frequency, |E x^2| and |E x^2 |x|^2|."""
+    """float32[B, 8]: of power and amplitude, parallel_map and peakedness of frequency, |E x^2| and |E x^2 |x|^2|."""
     xp, x, real = batch.xp, batch.iq, batch.real
     amplitude = xp.sqrt(power)
     level = mean(amplitude, real, xp)

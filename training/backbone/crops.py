@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from engine.regions import regions
+from engine.spectrogram import as_grey
 from network.shared import INPUT_SIZE
 
 MIN_CROP_SHARE: Final = 0.3  # of a box's area inside the crop, or it is dropped
@@ -81,7 +82,7 @@ def _item(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray,
         labels, boxes, image = stored["labels"], stored["boxes"], stored["image"]
     kept = path.with_suffix(".regions.npy")
     if not kept.exists():
-        np.save(kept, regions(image.astype(np.float32) / np.float32(255)), allow_pickle=False)
+        np.save(kept, regions(as_grey(image)), allow_pickle=False)
     found = np.load(kept, allow_pickle=False)
     numbers = np.array([classes.index(str(label)) for label in labels], dtype=np.int64)
     small = (to_input(image)[0] * 255).round().to(torch.uint8).numpy()

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from network.shared import MIN_SIDE_PX, deltas_to
+from network.coding import MIN_SIDE_PX, encode_boxes
 
 Truth = tuple[torch.Tensor, torch.Tensor]  # boxes float32[M, 4] in network pixels, class numbers int64[M]
 
@@ -78,6 +78,6 @@ def class_targets(overlap: torch.Tensor, classes: torch.Tensor, background: int)
 
 def edges_loss(boxes: torch.Tensor, refined: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
     """Box regression loss: GIoU plus 0.3 times smooth L1 on box codes, all float32[N, 4]."""
-    steps = functional.smooth_l1_loss(deltas_to(boxes, refined), deltas_to(boxes, truths))
+    steps = functional.smooth_l1_loss(encode_boxes(boxes, refined), encode_boxes(boxes, truths))
     overlap: torch.Tensor = generalized_box_iou_loss(refined, truths, reduction="mean")
     return overlap + 0.3 * steps

@@ -20,9 +20,11 @@ from tqdm import tqdm
 
 from engine.boxes import iou
 from engine.contract import CONTRACTS
+from engine.describing import describe, is_region
 from engine.errors import HydraError
 from engine.regions import regions
 from engine.sessions.open import open_session
+from engine.spectrogram import as_grey
 from engine.store.registry import Store
 from export.certificate import Certificate, Found, certify
 from export.quantize import int8_graph
@@ -103,7 +105,7 @@ def _calibration(scenes: Path) -> Iterator[np.ndarray]:
     for name in sorted(CONTRACTS):
         for path in sorted((scenes / name / "train").glob("[0-9]*.npz"))[-CALIBRATED:]:
             with np.load(path, allow_pickle=False) as stored:
-                yield stored["image"].astype(np.float32) / np.float32(255)
+                yield as_grey(stored["image"])
 
 
 def _certificate_and_bank(
@@ -116,15 +118,14 @@ def _certificate_and_bank(
     bank: dict[str, list[np.ndarray]] = defaultdict(list)
     for number, path in enumerate(tqdm(paths[:BANK_SCENES], desc="scenes", unit="scene")):
         with np.load(path, allow_pickle=False) as stored:
-            image, boxes, labels = stored["image"].astype(np.float32) / 255, stored["boxes"], stored["labels"]
-        boxes_seen, fed = regions(image), {"image": image[None, None]}
-        found = layers.run({"regions": boxes_seen, **fed, **trunk.run(fed)})
-        count = int((boxes_seen[:, 2] > 0).sum())
-        found = {name: array[:count] for name, array in found.items()}
+            image, boxes, labels = as_grey(stored["image"]), stored["boxes"], stored["labels"]
+        described = describe(image, regions, trunk, layers)
+        count = int(is_region(described.regions).sum())
+        found = {"proposals": described.proposals[:count], "vectors": described.vectors[:count]}
         if number < CERTIFIED:
             with torch.no_grad():
                 whole = torch.from_numpy(image)[None, None]
-                ours = shared(torch.from_numpy(boxes_seen), whole, fuse(*reference(whole)))
+                ours = shared(torch.from_numpy(described.regions), whole, fuse(*reference(whole)))
             flat = np.full(count, 0.9, np.float32)  # the shared part gives no scores: every box counts
             pairs.append((Found(ours[0].numpy()[:count], flat), Found(found["proposals"], flat)))
         for label, vectors in _rows(found, boxes, labels):

@@ -31,6 +31,7 @@ from engine.errors import HydraError
 from engine.regions import regions
 from engine.sessions.base import Session
 from engine.sessions.open import open_session
+from engine.spectrogram import as_grey
 from network.shared import WIDE, SharedLayers
 
 from .crops import MIN_TRUTH_SIDE_PX, at_least, to_input, to_input_boxes
@@ -80,9 +81,9 @@ def cache_roi_features(scene: Path, out: Path, release: Path) -> None:
     rng = np.random.default_rng(seed)
     with np.load(scene, allow_pickle=False) as stored:
         image, truths, labels = stored["image"], stored["boxes"], stored["labels"]
-    levels = (image.astype(np.float32) / 255 * rng.uniform(*GAIN) + rng.uniform(*LIFT)).clip(0, 1)
+    levels = (as_grey(image) * rng.uniform(*GAIN) + rng.uniform(*LIFT)).clip(0, 1)
     image = np.round(levels * 255).astype(np.uint8)
-    grey = image.astype(np.float32) / np.float32(255)
+    grey = as_grey(image)
     found = regions(grey)
     inside = to_input_boxes(found[found[:, 2] > 0], len(image)).astype(np.float32)
     truth = torch.from_numpy(at_least(to_input_boxes(truths, len(image)), MIN_TRUTH_SIDE_PX).astype(np.float32))

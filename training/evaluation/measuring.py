@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from engine.boxes import to_physical, to_pixels
+from engine.boxes import physical, to_physical, to_pixels
 from engine.engine import Engine
 from engine.heads import Head
 from engine.loading import Loader
 from engine.recordings.annotation import Annotation
 from engine.snapshot import Snapshot
-from engine.store.reader import Release
+from engine.store.reader import BackboneRelease
 from training.samples.sample import Sample
 
 from .matching import MIN_SCORE
@@ -39,7 +39,7 @@ class Measurement:
         return {**self.report.as_json(), "samples": list(self.measured.sample_ids)}
 
 
-def measure(release: Release, heads: Sequence[Head], samples: Sequence[Sample]) -> dict[int, Measurement]:
+def measure(release: BackboneRelease, heads: Sequence[Head], samples: Sequence[Sample]) -> dict[int, Measurement]:
     """Metrics of several versions of one signal's head on the same samples, in one pass; by version."""
     signal = heads[0].signal
     snapshot = Snapshot(0, release.version, release.backbone_hash, tuple(heads))
@@ -66,7 +66,7 @@ def measure(release: Release, heads: Sequence[Head], samples: Sequence[Sample]) 
 def _pixel_boxes(image: Evaluated) -> list[tuple[str | int, ...]]:
     """Sample and box, in whole pixels, of each detection that counts."""
     counted = [d for d in image.detections if d.score >= MIN_SCORE]
-    edges = np.array([[d.start_s, d.stop_s, d.low_hz, d.high_hz] for d in counted]).reshape(-1, 4)
+    edges = physical(counted)
     pixels = to_pixels(edges, image.contract).round().astype(int).tolist()
     return [(image.sample_id, *box) for box in pixels]
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine.arbitration import arbitrate
-from engine.boxes import corners, iou, to_physical
+from engine.boxes import corners, iou, physical, to_physical
 from engine.contract import Contract
 from engine.detection import Detection
 from engine.recordings.annotation import Annotation
@@ -150,7 +150,7 @@ class _Plane:
         self.predictions = self._on_grid(image.detections)
 
     def _on_grid(self, things: Sequence[Annotation] | Sequence[Detection]) -> np.ndarray:
-        boxes = corners(np.array([(t.start_s, t.stop_s, t.low_hz, t.high_hz) for t in things]))
+        boxes = corners(physical(things))
         origin, size = self.extent[:2], self.extent[2:] - self.extent[:2]
         on_grid: np.ndarray = (boxes - np.tile(origin, 2)) * (GRID / np.tile(size, 2))
         return on_grid

@@ -6,7 +6,6 @@ in detection.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +16,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
+from engine.atomic import replacing
+from engine.describing import describe
 from engine.errors import StoreError, UnavailableError
 from engine.heads import DESCRIBED, VECTOR
 from engine.loading import Loader
 from engine.regions import regions
 from engine.sessions.base import Session
-from engine.store.reader import Release
+from engine.spectrogram import as_grey
+from engine.store.reader import BackboneRelease
 
 BANK: Final = "bank.safetensors"
 TRAINED_ON: Final = ("onnxruntime", 0, "float32")  # so that heads do not depend on where they were trained
@@ -44,7 +46,7 @@ class Describer:
     block, or close it.
     """
 
-    def __init__(self, release: Release, folder: Path | None = None) -> None:
+    def __init__(self, release: BackboneRelease, folder: Path | None = None) -> None:
         if not release.has("trunk.onnx"):
             raise UnavailableError(
                 f"{release.folder} has no shared layers, so no compact heads can be trained on it; take a newer release"
@@ -68,15 +70,11 @@ class Describer:
             loader = Loader(self.release, *TRAINED_ON)
             self._sessions = loader.trunk(), loader.shared()
         trunk, shared = self._sessions
-        grey = image.astype(np.float32) / np.float32(255)
-        boxes, fed = regions(grey), {"image": grey[None, None]}
-        found = shared.run({"regions": boxes, **fed, **trunk.run(fed)})
-        real = boxes[:, 2:3] > 0
-        described = Described(found["proposals"] * real, (found["vectors"] * real).astype(np.float16))
+        found = describe(as_grey(image), regions, trunk, shared)
+        described = Described(found.proposals, found.vectors.astype(np.float16))
         if path:
-            aside = path.with_suffix(f".{os.getpid()}")
-            aside.write_bytes(save({"proposals": described.proposals, "vectors": described.vectors}))
-            aside.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(save({"proposals": described.proposals, "vectors": described.vectors}))
         return described
 
     def close(self) -> None:
@@ -110,7 +108,7 @@ def bank_file(vectors: Mapping[str, np.ndarray]) -> bytes:
     return bytes(save({"vectors": stacked}, metadata={"counts": counts}))
 
 
-def read_bank(release: Release) -> dict[str, np.ndarray]:
+def read_bank(release: BackboneRelease) -> dict[str, np.ndarray]:
     """Negative feature bank of a release by label; empty where it has none. Raises StoreError on damage."""
     if not release.has(BANK):
         return {}

@@ -15,8 +15,8 @@ from torch.nn import functional
 from engine.boxes import nms
 from engine.errors import HydraError
 from engine.heads import COMPACT, HIDDEN, MAX_DETECTIONS, NMS_IOU, VECTOR
+from network.coding import decode_boxes
 from network.compact import raw
-from network.shared import moved
 from training.evaluation.matching import MIN_SCORE, ImageResult, score
 from training.evaluation.report import Scores
 
@@ -116,7 +116,7 @@ class HeadTrainer:
         vectors = np.stack([example.described.vectors for example in examples])
         logits, deltas = self._raw(self.weights, vectors, dropout)
         truths = [(torch.from_numpy(example.own), torch.from_numpy(example.ignored)) for example in examples]
-        loss = head_loss(logits, moved(proposals, deltas), truths)
+        loss = head_loss(logits, decode_boxes(proposals, deltas), truths)
         if dropout and len(self.bank):
             rows = self.rng.integers(len(self.bank), size=BANK_ROWS)
             others, _ = self._raw(self.weights, self.bank[rows], dropout)
@@ -138,7 +138,7 @@ class HeadTrainer:
         """Boxes float32[F, 4] and scores float32[F] after NMS, as in the engine."""
         with torch.no_grad():
             logits, deltas = self._raw(weights, example.described.vectors)
-            boxes = moved(torch.from_numpy(example.described.proposals), deltas).numpy()
+            boxes = decode_boxes(torch.from_numpy(example.described.proposals), deltas).numpy()
         scores = torch.sigmoid(logits).numpy()
         likely = np.flatnonzero(scores >= LEAST_SCORE)
         kept = likely[nms(boxes[likely], scores[likely], NMS_IOU)[:MAX_DETECTIONS]]

@@ -17,9 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.lib import format as npy
 
+from engine.atomic import sync_folder
 from engine.contract import IMAGE_SIZE
 from engine.errors import StoreError
-from engine.store.files import sync_folder
 
 UNREADABLE: Final = (  # what the zip and npy readers raise on bytes that they do not expect
     *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError, SyntaxError),

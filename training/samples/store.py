@@ -16,13 +16,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from engine.atomic import sync_folder
 from engine.contract import Contract
 from engine.errors import InputError, StoreError
 from engine.recordings.open import open_recording
 from engine.recordings.recording import Recording
-from engine.store.files import read_json, sync_folder, write_json
+from engine.store.files import read_json, write_json
 from engine.store.history import now
-from engine.store.locking import writing
+from engine.store.locking import writer_lock
 from engine.store.reader import checked_name
 
 from .images import SHAPE, image_hash, write_image
@@ -78,7 +79,7 @@ class SampleStore:
         kept, pixels = checked_boxes(boxes, source_capture), image_hash(image)
         sample_id = content_id(pixels, kept, contract.hash, source_capture)
         path = folder / f"{sample_id}.json"
-        with writing(self.path):
+        with writer_lock(self.path):
             if path.is_file():
                 return _same_side(self.get(signal, sample_id), side)
             known = self._known(signal)
@@ -164,7 +165,7 @@ class SampleStore:
     def remove(self, signal: str, sample_id: str) -> None:
         """Removes a sample's files, manifest entries and side in the split; damaged ones as well."""
         path = self._path(signal, sample_id)
-        with writing(self.path):
+        with writer_lock(self.path):
             try:
                 path.unlink(missing_ok=True)  # from here on it does not exist
                 path.with_suffix(".npz").unlink(missing_ok=True)
@@ -195,7 +196,7 @@ class SampleStore:
         self, signal: str, *, val_ratio: float = 0.2, seed: int = 42, allow_shared_source: bool = False
     ) -> Split:
         """Split into training and validation samples; see `splits.current_split`, also for what it raises."""
-        with writing(self.path):
+        with writer_lock(self.path):
             return current_split(
                 signal,
                 self.list(signal),

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from engine.boxes import to_pixels
+from engine.boxes import physical, to_pixels
 from engine.contract import IMAGE_SIZE, Contract
 from engine.recordings.annotation import Annotation
 from engine.recordings.recording import Recording
@@ -35,12 +35,12 @@ class Window:
 def windows(recording: Recording, contract: Contract, objects: Sequence[Annotation]) -> Iterator[Window]:
     """All captures of a recording with the objects they show. An object without a label is `other`."""
     centre_hz = recording.center_freq_hz or 0.0
-    physical = np.array([[o.start_s, o.stop_s, o.low_hz - centre_hz, o.high_hz - centre_hz] for o in objects])
+    edges = physical(objects) - [0, 0, centre_hz, centre_hz]
     step = contract.capture_samples / contract.sample_rate_hz
     last_s = max(0.0, recording.duration_s - step)
     for index in range(recording.n_captures(contract)):
         start_s = min(index * step, last_s)
-        whole = to_pixels(physical.reshape(-1, 4) - [start_s, start_s, 0, 0], contract)
+        whole = to_pixels(edges - [start_s, start_s, 0, 0], contract)
         boxes, shares = _clipped(whole)
         labels = [
             (o.label or OTHER) if share >= MIN_OBJECT_SHARE else OTHER for o, share in zip(objects, shares, strict=True)

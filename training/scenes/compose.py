@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.boxes import corners, iou
+from engine.boxes import corners, iou, physical
 from engine.contract import Contract
 from engine.recordings.annotation import Annotation
 from engine.recordings.open import open_recording
@@ -133,8 +133,8 @@ def _truth(burst: Burst, start_s: float, centre_hz: float, snr_db: float, contra
 
 
 def _free(truth: Annotation, others: Sequence[Annotation]) -> bool:
-    box = corners(np.array([[truth.start_s, truth.stop_s, truth.low_hz, truth.high_hz]]))
-    rest = corners(np.array([[t.start_s, t.stop_s, t.low_hz, t.high_hz] for t in others]))
+    box = corners(physical([truth]))
+    rest = corners(physical(others))
     return not bool((iou(box, rest) > 0.02).any())
 
 

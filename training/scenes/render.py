@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from engine.boxes import to_pixels
+from engine.boxes import physical, to_pixels
 from engine.contract import CONTRACTS, Contract
 from engine.errors import HydraError
 from engine.recordings.open import open_recording
@@ -84,8 +84,7 @@ def make_scene(sources: Sources, contract: Contract, seed: int, settings: SceneS
 def to_sample(scene: Scene, contract: Contract) -> dict[str, np.ndarray]:
     """The arrays of one .npz; boxes are clipped to the image."""
     image = spectrogram(scene.iq, contract)
-    physical = np.array([[t.start_s, t.stop_s, t.low_hz, t.high_hz] for t in scene.truths]).reshape(-1, 4)
-    boxes = to_pixels(physical, contract).clip(0, contract.image_size)
+    boxes = to_pixels(physical(scene.truths), contract).clip(0, contract.image_size)
     return {
         "image": np.round(image * 255).astype(np.uint8),
         "boxes": boxes.astype(np.float32),

@@ -14,10 +14,10 @@ from engine.spectrogram import LOUD, analysis, resize_taps
 THREADS: Final = 256  # of a block, as in the source
 
 
-def draw(
+def render(
     samples: Any, contract: Contract, xp: Any, launch: Callable[..., None], fft: Callable[[Any], Any] | None = None
 ) -> tuple[Any, Any]:
-    """As `spectrogram.draw`, on complex64[n]. fft: of each row, with a plan that outlives what is captured with it."""
+    """Render complex64[n] as `spectrogram.render` does. fft: over rows, with a plan that outlives captured graphs."""
     n_fft, size = contract.n_fft, contract.image_size
     parts = samples.view(xp.float32)
     loudest = xp.maximum(parts.max(), -parts.min())
