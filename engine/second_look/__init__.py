@@ -4,9 +4,8 @@ Candidates are the picture's regions and the bursts of the IQ's envelope. The be
 the IQ and described; fit and type are then told from picture and IQ together.
 """
 
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,13 +13,14 @@ from engine.boxes import corners, iou, to_physical
 from engine.bursts import fine_power, merged_candidates, settings_for
 from engine.bursts.envelope import FinePower
 from engine.contract import Contract
+from engine.describing import Stage, describe_boxes
 from engine.heads import PROPOSALS
+from engine.sessions.base import Arrays, Session
+from engine.spectrogram import ParallelMap
 from engine.zoom import stft, zoom
 
 from .geometry import box_values, profile
 from .model import LookModel
-
-ParallelMap = Callable[[Callable[[int, int], Any], int, int], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +35,39 @@ class Candidates:
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
-    """Candidates described from picture and IQ."""
+class SecondLook:
+    """Candidates of a capture described from picture and IQ."""
 
     boxes: np.ndarray  # float64[S, 4]
     embedded: np.ndarray  # float32[S, EMBEDDED] in the common metric of types
     fit: np.ndarray  # float32[S], logit: IoU of 0.5 and more with whatever is in the box
 
 
-def search(iq: np.ndarray, regions: np.ndarray, contract: Contract, parallel: ParallelMap) -> tuple[Any, ...]:
+def look(
+    iq: np.ndarray,
+    image: np.ndarray,
+    regions: np.ndarray,
+    features: Arrays,
+    sessions: tuple[Session, Session | None],
+    contract: Contract,
+    model: LookModel,
+    parallel: ParallelMap,
+    stage: Stage = nullcontext,
+) -> SecondLook:
+    """The best candidates of a capture complex64[n], described. image, regions: of that capture; features: outputs of
+    the backbone; sessions: the shared layers and, where the features are p2..p6, what fuses them."""
+    with stage("candidates"):
+        pixels, from_picture, fine = search(iq, regions, contract, parallel)
+    with stage("shared"):
+        described = describe_boxes(image, pixels, features, *sessions)
+    with stage("second_look"):
+        found = candidates(pixels, from_picture, described.proposals, described.vectors, fine, contract)
+        return describe(iq, found, contract, model, parallel)
+
+
+def search(
+    iq: np.ndarray, regions: np.ndarray, contract: Contract, parallel: ParallelMap
+) -> tuple[np.ndarray, np.ndarray, FinePower]:
     """Candidate boxes float32[PROPOSALS, 4] in pixels, zeros at the end; which of them are regions, bool[PROPOSALS];
     and the capture's fine spectrogram."""
     fine = fine_power(iq, contract.sample_rate_hz, settings_for(contract), parallel)
@@ -77,7 +101,7 @@ def first_fit(found: Candidates, model: LookModel) -> np.ndarray:
 
 def describe(
     iq: np.ndarray, found: Candidates, contract: Contract, model: LookModel, parallel: ParallelMap
-) -> Described:
+) -> SecondLook:
     """The best candidates by the first fit, described from the IQ complex64[n] of the capture."""
     settings = model.settings
     first = first_fit(found, model)
@@ -86,7 +110,7 @@ def describe(
     values = zoom(stft(iq, contract, parallel_map=parallel), boxes, contract, settings.zoom, parallel)
     profiles = profiles_of(found.fine, boxes, parallel)
     fit = second_fit(vectors, values, profiles, found.values[chosen], model)
-    return Described(boxes, model.embed(vectors, values), fit)
+    return SecondLook(boxes, model.embed(vectors, values), fit)
 
 
 def second_fit(

@@ -13,13 +13,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from engine.errors import StoreError
-from engine.heads import VECTOR
-from engine.zoom import VALUES
+from engine.heads import EMBEDDED, VECTOR
+from engine.heads import ZOOM_VALUES as VALUES
 
 from .geometry import BOX_VALUES, PROFILE_VALUES
 from .settings import LookSettings
 
-EMBEDDED: Final = VECTOR + VALUES  # values of a described candidate
 STAGES: Final = {  # inputs of the networks that tell how well a box fits
     "first": VECTOR + BOX_VALUES,
     "second": VECTOR + VALUES + PROFILE_VALUES + BOX_VALUES,

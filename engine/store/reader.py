@@ -18,6 +18,7 @@ from .history import checked_history, entry_of, history_revision, now
 from .weights import read_weights
 
 SIGNAL_NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
+LOOK: Final = "look.safetensors"  # constants of the second look, of a release
 INDEX_NAME: Final = "registry.json"
 LEAST_INPUT: Final = 64  # rows or columns of a network's input
 MOST_INPUT: Final = 4096
@@ -35,6 +36,10 @@ class BackboneRelease:
 
     def file(self, name: str) -> Path:
         return verified(self.folder, name)
+
+    def hash_of(self, name: str) -> str | None:
+        """SHA-256 of a file by the manifest; None where the release has none of this name."""
+        return object_field(read_manifest(self.folder), "files", self.folder).get(name)
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists a file of this name."""
@@ -100,6 +105,8 @@ class StoreReader:
         if head_type not in TENSORS:
             known = ", ".join(TENSORS)
             raise StoreError(f"{folder}: head type {head_type!r} is not known, only {known}; update, or retrain it")
+        if head_type == "typed":
+            _check_look(manifest, release, folder)
         weights = read_weights(verified(folder, "weights.safetensors"), head_type)
         anchors = Anchors.from_json(object_field(manifest, "anchors", folder)) if head_type == "full" else None
         return Head(signal, version, head_type, anchors, weights, _nms_iou(manifest, folder))
@@ -271,6 +278,13 @@ def fits(manifest: Mapping[str, Any], release: BackboneRelease, folder: Path) ->
         raise MismatchError(
             f"{folder}: made for front-end contract {contract.hash}, the store has {release.contract.hash}; retrain it"
         )
+
+
+def _check_look(manifest: Mapping[str, Any], release: BackboneRelease, folder: Path) -> None:
+    """Raises MismatchError on a typed head made for another second look than the release's."""
+    made_for, has = manifest.get("look_hash"), release.hash_of(LOOK)
+    if made_for != has:
+        raise MismatchError(f"{folder}: made for second look {made_for}, the release has {has}; train it again")
 
 
 def _nms_iou(manifest: Mapping[str, Any], folder: Path) -> float:
