@@ -71,7 +71,7 @@ def test_rate_and_centre_may_be_given(run: Run, store: SampleStore, recording: P
 @pytest.mark.parametrize(
     "words",
     [(), ("r.iq", "--coco", "c.json"), ("r.iq", "--box", "1,2,3"), ("r.iq", "--box", "1,2,3,x"), ("r.iq", "--limit", 0),
-     ("--coco", "c.json", "--box", "1,2,3,4"), ("r.iq", "--side", "test")],
+     ("--coco", "c.json", "--box", "1,2,3,4"), ("--coco", "c.json", "--image-only"), ("r.iq", "--side", "test")],
 )  # fmt: skip
 def test_wrong_use_is_told_and_nothing_is_written(run: Run, store: SampleStore, words: tuple[object, ...]) -> None:
     assert run("add", "alpha", *words).exit_code == 2
@@ -113,7 +113,7 @@ def test_listing_a_signal_without_samples_is_an_error_that_names_the_known_ones(
 def test_the_list_counts_signals_and_shows_samples(run: Run, store: SampleStore, recording: Path) -> None:
     run("add", "alpha", recording, "--side", "train")
     (row,) = [line for line in run("list").output.splitlines() if "alpha" in line]
-    assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["alpha", "2", "2", "-"]
+    assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["alpha", "2", "2", "0", "-"]
     shown = run("list", "alpha").output
     assert all(sample.sample_id in shown and sample.source_capture in shown for sample in store.list("alpha"))
     assert "(train)" in shown
@@ -124,6 +124,19 @@ def test_the_list_as_json_is_one_object_a_line(run: Run, store: SampleStore, rec
     lines = [json.loads(line) for line in run("list", "--json").output.splitlines()]
     assert [line["sample_id"] for line in lines] == [sample.sample_id for sample in store.list("alpha")]
     assert [line["split"] for line in lines] == [None, None]
+
+
+def test_the_list_says_which_samples_have_no_second_look(run: Run, store: SampleStore, recording: Path) -> None:
+    run("add", "alpha", recording, "--image-only", "--limit", 1)
+    assert [sample.iq_file for sample in store.list("alpha")] == [None]
+    run("add", "alpha", recording, "--negatives", 1, "--image-only")
+    assert "3 of 3 samples keep no IQ: no second look; add their recordings again" in run("list", "alpha").output
+    run("add", "alpha", recording)
+    assert "1 of 3 samples keep no IQ" in run("list", "alpha").output
+    (row,) = [line for line in run("list").output.splitlines() if "alpha" in line]
+    assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["alpha", "3", "2", "1", "-"]
+    lines = [json.loads(line) for line in run("list", "--json").output.splitlines()]
+    assert sorted(line["second_look"] for line in lines) == [False, True, True]
 
 
 def test_what_is_removed_is_gone(run: Run, store: SampleStore, recording: Path) -> None:

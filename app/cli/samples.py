@@ -59,6 +59,9 @@ def add(
     label: Annotated[str | None, typer.Option(help="What the files call the signal.")] = None,
     rate: Annotated[float | None, typer.Option(help="Sample rate in Hz, where the file does not say it.")] = None,
     center: Annotated[float | None, typer.Option(help="Centre frequency in Hz, likewise.")] = None,
+    image_only: Annotated[
+        bool, typer.Option("--image-only", help="Keep no IQ: saves disk, but there is no second look.")
+    ] = False,
 ) -> None:
     """Keep the windows of recordings that show a signal, with boxes around all that is in them.
 
@@ -66,8 +69,10 @@ def add(
     """
     if bool(files) == (coco is not None):
         raise typer.BadParameter("give recordings, or --coco FILE")
-    if coco is not None and (box or limit or negatives or rate is not None or center is not None):
-        raise typer.BadParameter("--box, --limit, --negatives, --rate and --center are for recordings, not for --coco")
+    if coco is not None and (box or limit or negatives or rate is not None or center is not None or image_only):
+        raise typer.BadParameter(
+            "--box, --limit, --negatives, --rate, --center and --image-only are for recordings, not for --coco"
+        )
     boxes = [_box(text, signal) for text in box or ()]
     from engine.recordings.open import open_recording
     from engine.store.registry import Store
@@ -91,7 +96,7 @@ def add(
             with Reporter(path.name, unit="windows") as reporter:
                 found = store.add_recording(
                     signal, recording, contract=contract, limit=limit, negatives=negatives, side=wish,
-                    boxes_physical=boxes, label=label, on_window=reporter.update,
+                    boxes_physical=boxes, label=label, keep_iq=not image_only, on_window=reporter.update,
                 )  # fmt: skip
         except HydraError as error:
             complain(error)
@@ -109,7 +114,7 @@ def show(
     data: Data = Path("training_data"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per sample.")] = False,
 ) -> None:
-    """List samples and their sides of the split; a signal that has none is an error."""
+    """List samples, their sides of the split and which lack IQ; a signal that has none is an error."""
     from training.samples.splits import last_split
     from training.samples.store import SampleStore
 
@@ -117,7 +122,8 @@ def show(
     if signal is not None:
         _check_known(store, signal)
     table = Table()
-    headings = ("sample", "side", "own", "others", "at s", "from") if signal else ("signal", "samples", "labelled", "v")
+    of_signal = ("sample", "side", "own", "others", "iq", "at s", "from")
+    headings = of_signal if signal else ("signal", "samples", "labelled", "no second look", "v")
     for heading in headings:
         justify: JustifyMethod = "left" if heading in ("sample", "side", "from", "signal") else "right"
         table.add_column(heading, justify=justify, overflow="fold")
@@ -126,16 +132,24 @@ def show(
         sides = split.sides if split else {}
         if as_json:
             for sample in samples:
-                typer.echo(json.dumps({**sample.as_json(), "split": sides.get(sample.sample_id)}))
+                more = {"split": sides.get(sample.sample_id), "second_look": sample.iq_file is not None}
+                typer.echo(json.dumps({**sample.as_json(), **more}))
         elif signal is None:
             labelled = sum(bool(len(sample.own_boxes)) for sample in samples)
-            table.add_row(name, str(len(samples)), str(labelled), str(split.version) if split else "-")
+            totals = (str(len(samples)), str(labelled), str(_without_iq(samples)))
+            table.add_row(name, *totals, str(split.version) if split else "-")
         else:
             for sample in samples:
                 own = len(sample.own_boxes)
-                counts = (str(own), str(len(sample.boxes) - own), f"{sample.time_offset_sec:.3f}")
+                kept = sample.iq_file.dtype if sample.iq_file else "-"
+                counts = (str(own), str(len(sample.boxes) - own), kept, f"{sample.time_offset_sec:.3f}")
                 side = sides.get(sample.sample_id) or (f"({sample.side})" if sample.side else "-")
                 table.add_row(sample.sample_id, side, *counts, sample.source_capture)
+            if lacking := _without_iq(samples):
+                say(
+                    f"{lacking} of {len(samples)} samples keep no IQ: no second look; add their recordings again with "
+                    f"`g20 samples add {name} FILE`"
+                )
     if not as_json:
         data_console.print(table)
 
@@ -172,6 +186,10 @@ def export(
     written = [coco_out(samples, folder)] if form == FormatName.coco else sigmf_write(samples, folder)
     for path in written:
         typer.echo(str(path))
+
+
+def _without_iq(samples: "list[Sample]") -> int:
+    return sum(sample.iq_file is None for sample in samples)
 
 
 def _check_known(store: "SampleStore", signal: str) -> None:

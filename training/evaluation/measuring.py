@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine.boxes import physical, to_physical, to_pixels
+from engine.detection import Detection
 from engine.engine import Engine
 from engine.heads import Head
 from engine.loading import Loader
@@ -47,7 +48,7 @@ def measure(release: BackboneRelease, heads: Sequence[Head], samples: Sequence[S
     images: dict[int, list[Evaluated]] = {head.version: [] for head in heads}
     with Engine(None, release.contract, network, snapshot, threshold=SCORE_FROM, arbitrate=False) as engine:
         for sample in samples:
-            found = engine.detect_image(sample.image())
+            found = detections_in(engine, sample)
             for version, evaluated in images.items():
                 ours = [detection for detection in found if detection.version == version]
                 evaluated.append(Evaluated(sample.sample_id, sample.contract, truths(sample), ours))
@@ -61,6 +62,15 @@ def measure(release: BackboneRelease, heads: Sequence[Head], samples: Sequence[S
             report, Measured(scores.f1, scores.precision, scores.recall, report.per_image, ids, found_boxes)
         )
     return measured
+
+
+def detections_in(engine: Engine, sample: Sample) -> tuple[Detection, ...]:
+    """Detections in a sample, in seconds from its start and hertz from its centre: of its IQ where that was kept, of
+    its image otherwise. Raises StoreError where the file is damaged."""
+    iq = sample.iq()
+    if iq is None:
+        return engine.detect_image(sample.image())
+    return engine.detect(iq, sample_rate_hz=sample.sample_rate_hz).detections
 
 
 def _pixel_boxes(image: Evaluated) -> list[tuple[str | int, ...]]:

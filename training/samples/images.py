@@ -11,8 +11,9 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.lib import format as npy
@@ -39,10 +40,15 @@ def image_hash(image: np.ndarray) -> str:
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """`image` uint8[1024, 1024] as npz: aside, flushed, renamed. Raises StoreError naming the file."""
+    write_whole(path, lambda file: np.savez_compressed(file, spectrogram=image))
+
+
+def write_whole(path: Path, save: Callable[[Any], None]) -> None:
+    """Replaces a file in one step by what `save` writes into an open binary one. Raises StoreError naming the file."""
     try:
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=".", delete=False) as file:
             try:
-                np.savez_compressed(file, spectrogram=image)
+                save(file)
                 file.flush()
                 os.fsync(file.fileno())
                 Path(file.name).chmod(0o644)

@@ -187,21 +187,14 @@ class _Target:
             entry = {"source_capture": entry["file_name"], "created_by": "coco"} | entry
             where = f"{self.path}: image {entry['file_name']!r:.80}"
         self._check(entry, where)
-        side = self.side
+        side, iq = self.side, None
         if old is not None and old.boxes != boxes:  # a sample never changes: this is another one, on the same side
-            side = side or self.sides.get(old.sample_id) or old.side
+            side, iq = side or self.sides.get(old.sample_id) or old.side, old.packed_iq()
             self.store.remove(self.signal, old.sample_id)
-        return self.store.add(
-            self.signal,
-            image,
-            boxes,
-            contract=self.contract,
-            source_capture=entry["source_capture"],
-            time_offset_sec=entry.get("time_offset_sec", 0.0),
-            center_freq_hz=entry.get("center_freq_hz"),
-            created_by=entry["created_by"],
-            side=side,
-        )
+        extras: dict[str, Any] = {key: entry.get(key) for key in EXTRAS} | {
+            "time_offset_sec": entry.get("time_offset_sec", 0.0)
+        }
+        return self.store.add(self.signal, image, boxes, contract=self.contract, side=side, iq=iq, **extras)
 
     def _check(self, entry: dict[str, Any], where: str) -> None:
         try:

@@ -1,10 +1,10 @@
-"""One labelled sample: a window's image and the boxes in it."""
+"""One labelled sample: a window's image, the boxes in it and, from version 2 on, its IQ."""
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,9 +14,10 @@ from engine.boxes import to_physical
 from engine.contract import IMAGE_SIZE, Contract
 from engine.errors import InputError, MismatchError, StoreError
 from engine.recordings.annotation import Annotation
-from engine.store.files import read_json
+from engine.store.files import read_json, write_json
 
 from .images import read_image
+from .iq import IqFile, PackedIq, iq_path, read_iq, write_iq
 from .windows import OTHER
 
 Side = Literal["train", "validation"]
@@ -64,10 +65,23 @@ class Sample:
     side: Side | None
     path: Path  # its JSON
     image_sha256: str = field(default="", repr=False)
+    iq_file: IqFile | None = None  # None: version 1, an image only
 
     def image(self) -> np.ndarray:
         """uint8[1024, 1024], the caller's own. Raises StoreError where the file is not what was added."""
         return read_image(self.path.with_suffix(".npz"), self.image_sha256)
+
+    def iq(self) -> np.ndarray | None:
+        """complex64[contract.capture_samples] in the recording's units, the caller's own; None where none was kept.
+
+        Raises StoreError where the file is not what was added.
+        """
+        packed = self.packed_iq()
+        return None if packed is None else packed.unpacked()
+
+    def packed_iq(self) -> PackedIq | None:
+        """The IQ as it is kept, integer pairs and their full scale. Raises as `iq` does."""
+        return None if self.iq_file is None else read_iq(iq_path(self.path), self.iq_file)
 
     @property
     def source_key(self) -> str:
@@ -101,6 +115,8 @@ class Sample:
         ]  # fmt: skip
         about = {name: getattr(self, name) for name in fields}
         document = {**about, "spectrogram_params": self.contract.as_json(), "boxes": boxes}
+        if self.iq_file is not None:
+            document |= {"version": 2, "iq": self.iq_file.as_json()}
         return {**document, "sha256": _digest(document)}
 
     @classmethod
@@ -121,6 +137,7 @@ class Sample:
                 path.stem, signal, _text(found, "source_capture"), _number(found, "time_offset_sec"),
                 _number(found, "duration_sec"), centre, _number(found, "sample_rate_hz"), _text(found, "created_at"),
                 _text(found, "created_by"), contract, boxes, found["side"], path, _text(found, "image_sha256"),
+                _iq_file(found, contract),
             )  # fmt: skip
             named = content_id(sample.image_sha256, boxes, contract.hash, sample.source_capture)
             if (sample.duration_sec, sample.sample_rate_hz) != (contract.capture_s, contract.sample_rate_hz):
@@ -134,6 +151,16 @@ class Sample:
 
     def _edges(self, chosen: Any) -> np.ndarray:
         return np.array([_edges(box) for box in self.boxes if chosen(box.label)], np.float32).reshape(-1, 4)
+
+
+def with_iq(sample: Sample, iq: PackedIq | None) -> Sample:
+    """A stored sample; one of version 1 becomes version 2 on disk where IQ is given, under the same id."""
+    if iq is None or sample.iq_file is not None:
+        return sample
+    write_iq(iq_path(sample.path), iq)
+    changed = replace(sample, iq_file=iq.about)
+    write_json(sample.path, changed.as_json())
+    return changed
 
 
 def checked_boxes(boxes: Iterable[Box], source: str) -> tuple[Box, ...]:
@@ -186,6 +213,16 @@ def _check_placement(sample: Sample, found: dict[str, Any]) -> None:
     document = {key: value for key, value in found.items() if key != "sha256"}
     if found.get("sha256", digest := _digest(document)) != digest:
         raise ValueError("a value was edited, for its digest (sha256) is another")
+
+
+def _iq_file(found: dict[str, Any], contract: Contract) -> IqFile | None:
+    """Entry `iq`, which version 2 has and version 1 has not; version 1 does not name itself."""
+    version = found.get("version", 1)
+    if type(version) is not int or version not in (1, 2):
+        raise ValueError(f"version {version!r:.40}; this release reads 1 and 2")
+    if (version == 2) != ("iq" in found) or (version == 2 and "sha256" not in found):
+        raise ValueError(f"version {version} with other entries than that version has")
+    return IqFile.from_json(found["iq"], contract) if version == 2 else None
 
 
 def _digest(document: dict[str, Any]) -> str:

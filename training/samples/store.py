@@ -3,10 +3,12 @@
     training_data/index.json                              signals, rebuilt from what is there
     training_data/signals/<signal>/manifest.json          the signal's samples, likewise
     training_data/signals/<signal>/samples/<id>.npz       `spectrogram` uint8[1024, 1024]
+    training_data/signals/<signal>/samples/<id>.iq.npy    the window's IQ, see `iq.py`; not of samples of version 1
     training_data/signals/<signal>/samples/<id>.json      where it comes from, and its boxes
     training_data/signals/<signal>/splits/v1.json         see `splits.py`
 
-A sample is named by its content and never changes. It exists when its JSON exists, which is written last.
+A sample is named by its content and never changes, but that IQ may be added to one of version 1. It exists when its
+JSON exists, which is written last.
 """
 
 import re
@@ -27,10 +29,11 @@ from engine.store.locking import writer_lock
 from engine.store.reader import checked_name
 
 from .images import SHAPE, image_hash, write_image
+from .iq import ENDING, PackedIq, iq_path, own_type, pack, write_iq
 from .objects import Physical, objects_of
-from .sample import SIDES, Box, Sample, Side, checked_boxes, content_id, is_number
+from .sample import SIDES, Box, Sample, Side, checked_boxes, content_id, is_number, with_iq
 from .splits import Split, current_split, drop_samples
-from .windows import OTHER, image_of, source_of, windows
+from .windows import OTHER, rendered, source_of, windows
 
 __all__ = ["Box", "Sample", "SampleStore"]
 
@@ -56,8 +59,11 @@ class SampleStore:
         center_freq_hz: float | None = None,
         created_by: str = "user",
         side: Side | None = None,
+        iq: PackedIq | None = None,
     ) -> Sample:
-        """Adds a window, uint8[1024, 1024], and its boxes in image pixels; an equal sample is returned unchanged.
+        """Keeps a window, uint8[1024, 1024], its boxes in image pixels and, where it is given, its IQ.
+
+        What is here already stays as it is, but that a sample without IQ (version 1) gets it (version 2).
 
         Boxes that stick out are clipped. Raises InputError on another image, on a box that is not finite, has
         no area or lies outside, on a repeat that asks for another side, and on other boxes for a window that is
@@ -74,6 +80,8 @@ class SampleStore:
                 f"{source_capture!r} at {time_offset_sec!r} s, {center_freq_hz!r} Hz: name the recording, and give "
                 "numbers that are finite"
             )
+        if iq is not None and len(iq.pairs) != (wanted := contract.capture_samples):
+            raise InputError(f"{source_capture}: {len(iq.pairs)} samples of IQ; a window has {wanted}: give all of it")
         if signal == OTHER:
             raise InputError(f"signal {OTHER!r}: labels what belongs to no signal; choose another name")
         kept, pixels = checked_boxes(boxes, source_capture), image_hash(image)
@@ -81,7 +89,7 @@ class SampleStore:
         path = folder / f"{sample_id}.json"
         with writer_lock(self.path):
             if path.is_file():
-                return _same_side(self.get(signal, sample_id), side)
+                return with_iq(_same_side(self.get(signal, sample_id), side), iq)
             known = self._known(signal)
             same = next((key for key, about in known.items() if about["image_sha256"] == pixels), None)
             if same is not None and (kept or known[same]["own_boxes"]):  # empty windows may well look the same
@@ -92,10 +100,13 @@ class SampleStore:
             sample = Sample(
                 sample_id, signal, source_capture, float(time_offset_sec), contract.capture_s, center_freq_hz,
                 contract.sample_rate_hz, now(), created_by, contract, kept, side, path, pixels,
+                None if iq is None else iq.about,
             )  # fmt: skip
             folder.mkdir(parents=True, exist_ok=True)
             _clean(folder)
             write_image(path.with_suffix(".npz"), image)
+            if iq is not None:
+                write_iq(iq_path(path), iq)
             write_json(path, sample.as_json())
             self._rebuild(signal, known | {sample_id: _about(sample)})
         return sample
@@ -112,6 +123,7 @@ class SampleStore:
         boxes_physical: Iterable[Physical] | None = None,
         label: str | None = None,
         created_by: str = "user",
+        keep_iq: bool = True,
         on_window: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Sample]:
         """Adds the windows of a recording that show the signal, cut and rendered as in detection.
@@ -119,9 +131,9 @@ class SampleStore:
         At most `limit` of them, and at most `negatives` without it. All annotations of the file become boxes,
         and so do `boxes_physical`: start_s, stop_s, low_hz, high_hz, label, as `Annotation` has them, clipped to
         the recording. `label` is the file's name for the signal. Objects seen by less than a quarter are labelled
-        `other`. Windows that are silent or not finite are passed over. Raises InputError where no window would be
-        kept, and, before any is, on a box smaller than a head resolves (see `objects_of`). `on_window` gets the numbers
-        of windows done and in all.
+        `other`. With `keep_iq` each window's IQ is kept too. Windows that are silent or not finite are passed over.
+        Raises InputError where no window would be kept, and, before any is, on a box smaller than a head resolves (see
+        `objects_of`). `on_window` gets the numbers of windows done and in all.
         """
         self.folder(signal)  # refused before anything is read
         taken = recording if isinstance(recording, Recording) else open_recording(recording)
@@ -132,7 +144,10 @@ class SampleStore:
         for window in windows(taken, contract, objects):
             on_window(window.index, total)
             shown = signal in window.labels
-            if left[shown] < 1 or (image := image_of(taken, contract, window.index)) is None:
+            if left[shown] < 1:
+                continue
+            iq = taken.capture(contract, window.index).iq
+            if (image := rendered(iq, contract)) is None:
                 continue
             left[shown] -= 1
             boxes = [Box.at(edges, name) for edges, name in zip(window.boxes.tolist(), window.labels, strict=True)]
@@ -140,6 +155,7 @@ class SampleStore:
                 sample = self.add(
                     signal, image, boxes, contract=contract, source_capture=source, time_offset_sec=window.start_s,
                     center_freq_hz=taken.center_freq_hz, created_by=created_by, side=side,
+                    iq=pack(iq, own_type(taken, contract)) if keep_iq else None,
                 )  # fmt: skip
             except InputError as error:
                 kept = f"; {len(added)} windows of {taken.path.name} before it were added" if added else ""
@@ -169,6 +185,7 @@ class SampleStore:
             try:
                 path.unlink(missing_ok=True)  # from here on it does not exist
                 path.with_suffix(".npz").unlink(missing_ok=True)
+                iq_path(path).unlink(missing_ok=True)
                 sync_folder(path.parent)
             except OSError as error:
                 raise StoreError(f"{path}: cannot be removed ({error.strerror or error}); check rights") from error
@@ -263,11 +280,12 @@ def _ids(folder: Path) -> list[str]:
 
 
 def _clean(folder: Path) -> None:
-    """Removes what a killed process left: unfinished files, images without their JSON."""
+    """Removes what a killed process left: unfinished files, images and IQ without their JSON."""
     there = {*folder.iterdir(), *folder.parent.iterdir()}
     for path in there:
         unfinished = path.name.startswith(".") and path.is_file()
-        if unfinished or (path.suffix == ".npz" and path.with_suffix(".json") not in there):
+        owner = path.with_name(f"{path.name.removesuffix(ENDING).removesuffix('.npz')}.json")
+        if unfinished or (path.name.endswith((".npz", ENDING)) and owner not in there):
             path.unlink(missing_ok=True)
 
 

@@ -51,7 +51,11 @@ def windows(recording: Recording, contract: Contract, objects: Sequence[Annotati
 
 def image_of(recording: Recording, contract: Contract, index: int) -> np.ndarray | None:
     """uint8[1024, 1024] of capture `index`; None where the engine detects nothing: silence, or NaN and infinity."""
-    iq = recording.capture(contract, index).iq
+    return rendered(recording.capture(contract, index).iq, contract)
+
+
+def rendered(iq: np.ndarray, contract: Contract) -> np.ndarray | None:
+    """uint8[1024, 1024] of a capture complex64[n]; None where it is silent or not finite."""
     if not np.isfinite(iq.view(np.float32)).all():
         return None
     found = levels(iq, contract)
