@@ -30,7 +30,7 @@ from .sessions.graphs import Shapes, read_graph, with_room
 from .sessions.half import half_graph
 from .sessions.open import open_session
 from .snapshot import Snapshot
-from .store.reader import LOOK, BackboneRelease
+from .store.release import LOOK, BackboneRelease
 
 TRUNKS: Final = {"float32": "trunk.onnx", "int8": "trunk.int8.onnx", "float16": "trunk.onnx"}  # the last is changed
 GRIDDED: Final = ("tensorrt", "tensorrt_rtx")  # runtimes that take the shared layers without RoiAlign

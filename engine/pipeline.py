@@ -225,7 +225,7 @@ def _typed(
     stage: Stage,
 ) -> dict[str, Array]:
     """Boxes float64[S, 4] in seconds and hertz of described candidates, and scores float32[H, S] of typed heads."""
-    if network.look is None or network.shared is None:
+    if network.look is None or network.shared is None or rendered.samples is None:
         raise MismatchError("typed heads need the second look and the shared layers of their release")
     sessions, parallel = (network.shared, network.fuse), device.ops.parallel_map
     chosen = look(

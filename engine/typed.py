@@ -49,8 +49,10 @@ def typed_detections(stack: TypedStack, found: Mapping[str, np.ndarray], thresho
     for head, score in zip(stack.heads, found["scores"], strict=True):
         kept = np.flatnonzero((score >= threshold) & (score > 0))
         kept = kept[suppress(found["boxes"][kept], score[kept], head.nms_iou, SUPPRESS_SHARE)][:MAX_DETECTIONS]
-        for box, value in zip(found["boxes"][kept].tolist(), score[kept].tolist(), strict=True):
-            yield Detection(head.signal, value, *box, head.version)
+        for (start_s, stop_s, low_hz, high_hz), value in zip(
+            found["boxes"][kept].tolist(), score[kept].tolist(), strict=True
+        ):
+            yield Detection(head.signal, value, start_s, stop_s, low_hz, high_hz, head.version)
 
 
 def log_product(types: np.ndarray, offset: np.ndarray, slope: np.ndarray, fit: np.ndarray) -> np.ndarray:

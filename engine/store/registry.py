@@ -35,7 +35,8 @@ from .history import (
     with_version,
 )
 from .locking import writer_lock
-from .reader import INDEX_NAME, BackboneRelease, StoreReader, backbone_revision, checked_name, earlier_releases, fits
+from .reader import INDEX_NAME, StoreReader, checked_name
+from .release import BackboneRelease, backbone_revision, earlier_releases, fits
 
 __all__ = ["BackboneRelease", "Problem", "Store", "checked_name", "now"]
 
