@@ -57,6 +57,13 @@ class Store(StoreReader):
             self._write_backbone({"version": version, "created_at": now(), **info})
         return version
 
+    def release_info(self) -> dict[str, Any]:
+        """Fields of the metadata of the release in force that another one made from it carries on."""
+        metadata = read_json(self._backbone_path)
+        return {
+            key: value for key, value in metadata.items() if key not in ("version", "created_at", "revision", "earlier")
+        }
+
     def add_head(
         self,
         signal: str,
