@@ -1,7 +1,7 @@
 """Arbitration between heads: of detections of different signals on one burst, only the best is kept.
 
-Heads are trained one at a time and do not know of each other, so that two may claim one burst. What a head
-says twice is its own non-maximum suppression's affair and is left alone here.
+Heads are trained one at a time and do not know of each other, so that two may claim one burst. Duplicates of
+one head are left to its own non-maximum suppression.
 """
 
 from collections.abc import Iterable

@@ -113,7 +113,7 @@ def match(truth: np.ndarray, found: np.ndarray, scores: np.ndarray, min_iou: flo
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> np.ndarray:
-    """Greedy non-maximum suppression: int64[K] indices of the boxes kept, best score first.
+    """Greedy non-maximum suppression, as in R-CNN (Girshick et al. 2014): int64[K] indices kept, best score first.
 
     boxes: corner boxes float[N, 4]; scores: float[N]. No two boxes kept overlap by more than `max_iou`.
     """

@@ -182,7 +182,7 @@ class Engine:
     def refresh(self) -> bool:
         """Takes over what was promoted, rolled back or added in the store; whether anything changed.
 
-        Call it from any thread: what is new is loaded aside while frames go on, and the next frame is served by it.
+        Call it from any thread: new versions are loaded in the background, and the next frame uses them.
         """
         with call_under_way(), self._refreshing:
             return self._refresh()
@@ -202,7 +202,7 @@ class Engine:
                     f"engine runs {self.contract.hash}; open another with Engine.open"
                 )
             loader = replace(loader, release=release)
-        network = loader.network(snapshot, have)  # made aside; the frame under way keeps its own
+        network = loader.network(snapshot, have)  # the frame under way keeps its own
         loader.device.resident(snapshot.compact.weights)
         self._serving = _Serving(network, snapshot, loader)
         outdated = [session for session in old.network.sessions if session not in network.sessions]

@@ -14,7 +14,7 @@ CHANNELS: Final = 256
 STRIDES: Final = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}  # network pixels per cell
 IMAGE: Final = {"image": (1, 1, IMAGE_SIZE, IMAGE_SIZE)}
 PROPOSALS: Final = 512  # shared by all compact heads of a capture
-REGIONS: Final = {"regions": (PROPOSALS, 4)}  # what they are made of, image pixels; see `engine.regions`
+REGIONS: Final = {"regions": (PROPOSALS, 4)}  # their inputs, image pixels; see `engine.regions`
 FUSED: Final = 64  # channels of the one map that regions are pooled from
 VECTOR: Final = 768  # values that describe a proposal
 MAX_DETECTIONS: Final = 100
@@ -93,5 +93,5 @@ class Head:
 
     @cached_property
     def feeds(self) -> dict[str, np.ndarray]:
-        """What the graph of full heads takes beside the feature maps."""
+        """Inputs of the full heads' graph other than the feature maps."""
         return {**({"cells": self.anchors.cells()} if self.anchors else {}), **self.weights}

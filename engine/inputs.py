@@ -95,7 +95,7 @@ def to_capture(iq: np.ndarray, sample_rate_hz: float, contract: Contract) -> tup
     # both checks come before the copy, which could otherwise be of any size
     ratio = rate_ratio(sample_rate_hz, contract.sample_rate_hz)
     _check_length(len(iq) * float(ratio), contract)
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and the capture is then told as invalid
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and the capture's data quality is then invalid
         iq = np.ascontiguousarray(iq, dtype=np.complex64)
     notes: tuple[str, ...] = ()
     if ratio != 1:

@@ -1,12 +1,14 @@
-"""Where in an image something stands out: the boxes X.
+"""Region proposals by multi-level thresholding: boxes of patches that contrast with their surroundings, for heads.
 
 A signal in a spectrogram is a patch brighter than what lies around it, and its edges are in the picture, so they are
-found there and not learnt: patches above several levels, joined over gaps of several lengths, seen once with four
-columns averaged (for what is long in time and thin in frequency) and once with four rows (for what is short
-in time and wide in frequency). A patch found is a candidate, not a detection: heads judge them. Nothing here knows a
-signal type, so types that no backbone has seen are found as well.
+found there and not learnt: the image is thresholded at several levels above its noise floor, runs are joined over gaps
+of several lengths, in one view pixel by pixel, in one with four columns averaged (for what is long in time and thin in
+frequency) and in one with four rows (for what is short in time and wide in frequency). Candidates are ranked by their
+contrast to a surrounding ring, as cells are in CFAR detection (Finn and Johnson 1968), and thinned out by greedy non-
+maximum suppression. A patch is a candidate, not a detection: heads classify it. Nothing here depends on a signal type,
+so types that no backbone has seen are found as well.
 
-Patches are joined runs of pixels, row by row, as in run-length labelling.
+Patches are 4-connected components, labelled by runs of pixels, row by row.
 """
 
 from typing import Any, Final
@@ -44,7 +46,7 @@ SAME_IOU: Final = 0.75  # candidates that overlap by more are one
 
 
 def regions(image: np.ndarray, parallel_map: ParallelMap = serial_map) -> np.ndarray:
-    """float32[PROPOSALS, 4] pixel boxes of an image float32[1024, 1024] in 0..1, those that stand out most first.
+    """float32[PROPOSALS, 4] pixel boxes of an image float32[1024, 1024] in 0..1, best contrast first.
 
     Where there are fewer, the rest are zeros. `parallel_map` may compute the views concurrently.
     """
@@ -63,7 +65,7 @@ def regions(image: np.ndarray, parallel_map: ParallelMap = serial_map) -> np.nda
 
 
 def _unique(boxes: np.ndarray) -> np.ndarray:
-    """Boxes int64[N, 4], each only once."""
+    """Unique rows of boxes int64[N, 4]."""
     key = ((boxes[:, 0] << SIDE_BITS | boxes[:, 1]) << SIDE_BITS | boxes[:, 2]) << SIDE_BITS | boxes[:, 3]
     key = np.unique(key)
     return np.column_stack([key >> SIDE_BITS * place & (1 << SIDE_BITS) - 1 for place in (3, 2, 1, 0)])
@@ -77,8 +79,8 @@ def _seen(boxes: np.ndarray) -> np.ndarray:
 
 
 def _ring_contrast(level_db: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """float32[N]: how much brighter boxes int64[N, 4] are than the ring around them, more for larger ones. A piece of a
-    bright signal lies among its like, however bright it is."""
+    """Contrast float32[N] of boxes int64[N, 4] against a surrounding ring (as in CFAR), weighted by the square root of
+    the area. A fragment of a strong signal has strong neighbours, so it scores low."""
     size = level_db.shape[0]
     sums = np.zeros((size + 1, size + 1), np.int32)  # of tenths of a decibel above and left of every corner
     np.cumsum((level_db * 10).astype(np.int32), axis=1, out=sums[1:, 1:])
@@ -123,8 +125,8 @@ def _patches(picture: np.ndarray, levels_db: tuple[float, ...], gaps_px: tuple[i
 
 
 def floors(picture: Array, xp: Any = np) -> Array:
-    """float64[2]: what lies beneath the signals, and beneath one that fills nearly all, in dB; zeros where hardly
-    anything is shown. Nothing here waits for a device."""
+    """float64[2]: noise floors in dB by quantiles of the pixels, for usual images and for one that a signal nearly
+    fills; zeros where hardly a pixel shows anything. Never waits for a device."""
     some = picture.ravel()[::SAMPLED]
     shown = some > SHOWS_DB
     count = shown.sum()
@@ -191,7 +193,8 @@ def _touching(runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _suppress(boxes: np.ndarray) -> np.ndarray:
-    """Up to PROPOSALS of boxes int64[N, 4], in order, less those much like an earlier one."""
+    """Greedy non-maximum suppression: up to PROPOSALS of boxes int64[N, 4], in order, less those that overlap an
+    earlier one by an IoU above SAME_IOU."""
     kept = np.zeros((0, 4), np.int64)
     for first in range(0, len(boxes), BLOCK):
         block = boxes[first : first + BLOCK]
@@ -209,7 +212,7 @@ def _suppress(boxes: np.ndarray) -> np.ndarray:
 
 
 def _overlaps(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """bool[N, M]: pairs of boxes int64[N, 4], int64[M, 4] that overlap by more than SAME_IOU."""
+    """bool[N, M]: pairs of boxes int64[N, 4], int64[M, 4] with an IoU above SAME_IOU."""
     width, height = (
         np.minimum(some[:, None, k + 2], others[None, :, k + 2]) - np.maximum(some[:, None, k], others[None, :, k])
         for k in (0, 1)

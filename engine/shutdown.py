@@ -48,7 +48,7 @@ def _forked() -> None:
 
 @contextmanager
 def call_under_way() -> Iterator[None]:
-    """What runs in it is waited for when the interpreter ends. Not to be nested."""
+    """Context in which a call completes before the interpreter ends. Not to be nested."""
     gate = _gate
     gate.enter()
     try:

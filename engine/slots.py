@@ -4,7 +4,7 @@
         ... render, infer, result ...
 
 A device may keep one set of arrays for each slot (pinned buffers, captured CUDA graphs), so two captures in one slot
-would be one capture's detections in place of the other's.
+would yield one capture's detections in place of the other's.
 
 Why nothing deadlocks: a slot is held either by a call (`take`), from rendering to result, which waits for no second
 slot meanwhile; or by a stream between two calls (`keep`), with the next capture rendered ahead, for as long as its
@@ -62,7 +62,7 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many slots nobody holds."""
+        """Number of free slots."""
         return len(self._free)
 
     def take(self) -> Held:
@@ -86,7 +86,7 @@ class Slots:
             return Held(self, self._lowest(), kept=True)
 
     def use(self, held: Held) -> None:
-        """A kept slot is now a call's."""
+        """Turn a kept slot into a call's."""
         with self._changed:
             self._kept -= held.kept
             held.kept = False

@@ -1,5 +1,5 @@
-"""All heads that one frame uses. The compact ones go as one batch: their weights are stacked `[N, ...]` and fed to one
-graph.
+"""Snapshot of all heads that one frame uses. Compact heads run as one batch: their weights are stacked `[N, ...]` and
+fed to one graph.
 
 The graph has room for `capacity` heads; empty places hold zeros that score nothing. So a head that comes, goes or
 is replaced is a slice of arrays and nothing is built, until there are more heads than places: then the graph, which
@@ -51,7 +51,8 @@ def stack(heads: Sequence[Head]) -> Stack:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """All that decides a frame's detections. Taken once a frame; a swap makes the next one aside."""
+    """Versions and weights that decide a frame's detections. Taken once per frame; a hot swap builds the next one in
+    the background."""
 
     revision: int
     backbone_version: int

@@ -1,8 +1,8 @@
-"""The front end: one capture of IQ to one grey image, for training, export, engine and benchmarks alike.
+"""Spectrogram front end: one capture of IQ to one grey image, for training, export, engine and benchmarks alike.
 
 Written on an array namespace `xp` (NumPy, or CuPy with the same lines). The steps are those of the
-contract: Hann STFT, power in dB, the capture's own maximum on top, 80 dB of range, bilinear resize
-with half-pixel centres, highest frequency in row 0.
+contract: STFT with a periodic Hann window and 50 % overlap (the segments of Welch 1967, not averaged), power in dB, the
+capture's own maximum on top, 80 dB of range, bilinear resize with half-pixel centres, highest frequency in row 0.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,14 +34,14 @@ def serial_map(function: Callable[[int, int], Any], length: int, block: int) -> 
 
 @dataclass(frozen=True)
 class Levels:
-    """What the image is made of: the bins that the resize reads, in dB, and the strongest of all bins."""
+    """STFT levels of the bins that the resize reads, in dB, and the peaks of samples and bins."""
 
     decibel: Array  # float32[frames, 2 * image_size]: the lower neighbours of all rows, then the upper ones
     loudest: Array  # float32[]: the largest real or imaginary part of a sample; not finite where one is not
     peak: Array  # float32[], |X|^2
 
     def has_power(self, contract: Contract) -> bool:
-        """Whether anything in the capture stands above the floor that is added before the logarithm."""
+        """True if the peak exceeds the power floor that is added before the logarithm."""
         return bool(self.peak > contract.power_floor)
 
 
@@ -69,7 +69,7 @@ def as_grey(pixels: np.ndarray) -> np.ndarray:
 
 
 def levels(iq: Array, contract: Contract, xp: Any = np, parallel_map: ParallelMap = serial_map) -> Levels:
-    """The STFT of a capture, as far as the image needs it. Nothing here waits for a device."""
+    """STFT of a capture, as far as the image needs it. Never waits for a device."""
     n_fft, hop = contract.n_fft, contract.hop
     if len(iq) < n_fft:
         raise InputError(f"iq has {len(iq)} samples; the front end needs at least {n_fft}: hand over a longer capture")

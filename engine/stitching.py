@@ -6,7 +6,8 @@
             ...
     rest = stitcher.close()
 
-What is kept is what may still be continued or repeated, so memory and time per capture do not grow with the recording.
+Only detections that may still be continued or repeated are kept, so memory and time per capture do not grow with the
+recording.
 """
 
 import math
@@ -101,7 +102,7 @@ class Stitcher:
 
 
 def stitch(results: Iterable[Result]) -> list[Detection]:
-    """All detections of a recording's captures in order of start, joined as `Stitcher` says."""
+    """All detections of a recording's captures in order of start, joined by `Stitcher`."""
     stitcher = Stitcher()
     found = [detection for result in results for detection in stitcher.add(result)]
     return sorted([*found, *stitcher.close()], key=_place)
@@ -109,7 +110,7 @@ def stitch(results: Iterable[Result]) -> list[Detection]:
 
 @dataclass(frozen=True)
 class _View:
-    """Where a new capture meets the earlier ones: it starts at `start_s`, they end at `border_s`."""
+    """Border between a new capture, which starts at `start_s`, and the earlier ones, which end at `border_s`."""
 
     start_s: float
     border_s: float
@@ -117,7 +118,7 @@ class _View:
 
 
 def _pairs(earlier: list[_Track], pieces: list[Detection], view: _View) -> Iterator[tuple[int, _Track]]:
-    """Which piece belongs to which track: best agreement first, then best score, each at most once."""
+    """Greedy assignment of pieces to tracks: best agreement first, then best score, each at most once."""
     ranked: list[tuple[float, float, int, int]] = []
     for at, track in enumerate(earlier):
         reach_s = max(view.border_s, track.piece.stop_s) + _tolerance(view.edge_s, track.piece)
@@ -136,7 +137,7 @@ def _pairs(earlier: list[_Track], pieces: list[Detection], view: _View) -> Itera
 
 
 def _agreement(track: _Track, piece: Detection, view: _View) -> float:
-    """How well a piece of the new capture continues or repeats a track: 0 not at all, 1 edges equal."""
+    """Agreement of a piece of the new capture with the track it may continue or repeat: 0 none, 1 edges equal."""
     last = track.piece
     band = _band_iou(last, piece) if last.signal == piece.signal else 0.0
     edge_s = _tolerance(view.edge_s, last, piece)

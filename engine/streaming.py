@@ -22,7 +22,7 @@ R = TypeVar("R")  # a rendered capture
 
 @runtime_checkable
 class CaptureSource(Protocol):
-    """What `Engine.stream` reads: a Recording, a receiver, anything that gives captures in order of time."""
+    """Source of captures for `Engine.stream`: a Recording, a receiver, anything that yields them in order of time."""
 
     def captures(self, contract: Contract) -> Iterator[Capture]:
         """Captures of complex64[contract.capture_samples] at `contract.sample_rate_hz`; seconds count from the

@@ -45,7 +45,7 @@ class Ops:
 
 
 class Device(Protocol):
-    """Where arrays live and in which order work on them runs. Only a stream's `synchronise` waits for a device."""
+    """Memory and execution order of arrays. Only a stream's `synchronise` waits for a device."""
 
     name: str
     kind: str  # "cpu" or "cuda": which runtimes compute on it

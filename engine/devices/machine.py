@@ -12,7 +12,8 @@ def cores() -> int:
 
 
 def _quota(group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Whole cores that a container is limited to (cpu.max: microseconds of work in each period), None without limit."""
+    """Number of cores that a container is limited to (cpu.max: microseconds of work in each period), None without
+    limit."""
     try:
         share, period = (group / "cpu.max").read_text().split()
         return None if share == "max" else max(1, int(share) // int(period))

@@ -14,7 +14,7 @@ from .resampling import MAX_RATE_HZ
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the caller says about a file. It outweighs what the file says."""
+    """Caller's sample rate and centre frequency, which take precedence over the file's; None: the file's."""
 
     sample_rate_hz: float | None = None
     center_freq_hz: float | None = None

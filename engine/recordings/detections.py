@@ -72,7 +72,7 @@ def as_sigmf(detections: Iterable[Detection], recording: Recording) -> dict[str,
 
 
 def _samples(detection: Detection, recording: Recording) -> dict[str, int]:
-    """Where a detection lies in the recording: at least one sample, none outside."""
+    """SigMF sample range of a detection: at least one sample, none outside the recording."""
     first, last = (round(edge * recording.sample_rate_hz) for edge in (detection.start_s, detection.stop_s))
     first = min(max(0, first), len(recording) - 1)
     return {"core:sample_start": first, "core:sample_count": max(1, min(last, len(recording)) - first)}

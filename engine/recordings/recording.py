@@ -42,7 +42,7 @@ class Capture:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A file of IQ, mapped but not loaded, and what it says about itself.
+    """A file of IQ, memory-mapped, and its metadata.
 
     `samples` are the raw numbers, [n, 2] for I and Q: floats as they are, signed integers around 0, unsigned
     ones around the middle of their range. `notes` tell what was odd about the file but could be survived.
@@ -95,14 +95,14 @@ class Recording:
         """The recording from start to end as captures of `contract`'s rate and length.
 
         They follow each other without gap. The last one reaches back over the one before, so that it is full;
-        a recording shorter than one capture is padded with zeros and `valid_s` says how much is real. A
+        a recording shorter than one capture is padded with zeros and `valid_s` is the length of the signal. A
         resampled capture is the same as if the whole recording had been resampled and then cut.
         Raises InputError where the two rates are too far apart to resample.
         """
         return (self.capture(contract, index) for index in range(self.n_captures(contract)))
 
     def n_captures(self, contract: Contract) -> int:
-        """How many captures `captures` yields; raises as it does."""
+        """Number of captures that `captures` yields; raises as it does."""
         return -(-self._resampled_length(contract) // contract.capture_samples)
 
     def capture(self, contract: Contract, index: int) -> Capture:

@@ -32,7 +32,7 @@ DATATYPE: Final = re.compile(r"([cr])([fiu])(8|16|32|64)(_le|_be)?")
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Where in a file the samples lie, in bytes."""
+    """Byte range of the samples in a file."""
 
     path: Path
     offset: int
@@ -198,7 +198,7 @@ def _datatype(path: Path, about: dict[str, Any]) -> tuple[np.dtype[Any], list[st
 
 @dataclass(frozen=True)
 class _Tuning:
-    """Which centre frequency holds from which sample on, and the one taken for the whole recording."""
+    """Centre frequencies of the capture segments by first sample, and the one taken for the whole recording."""
 
     starts: tuple[int, ...]
     centres_hz: tuple[float | None, ...]

@@ -1,1 +1,1 @@
-"""What executes a loaded graph: one file per runtime, one seam for all."""
+"""Sessions execute loaded ONNX graphs: one file per runtime, one protocol for all."""

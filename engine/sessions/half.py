@@ -1,7 +1,7 @@
-"""The trunk in 16 bits, for GPUs: weights and maps are halves, what comes before and after stays in float32.
+"""Conversion of the trunk to float16 for GPUs: weights and feature maps; inputs and outputs stay in float32.
 
 Made from the graph in float32 when it is loaded, and not kept in a release, where it would weigh 23 MB.
-Its casts stand in the graph: a strongly typed runtime computes in the types it reads there.
+Casts are nodes of the graph: a strongly typed runtime computes in the types it reads there.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """TensorRT: a graph built into a plan for this GPU, once, and run from it.
 
-Written on what TensorRT 10.3 to 11 and TensorRT-RTX have in common. Networks are strongly typed: every precision stands
-in the graph. Shapes are fixed, so is every address within a CUDA graph; no plan is ever taken from elsewhere.
+Written on what TensorRT 10.3 to 11 and TensorRT-RTX have in common. Networks are strongly typed: every precision is
+given in the graph. Shapes are fixed, so is every address within a CUDA graph; no plan is ever taken from elsewhere.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What is wrong with a store: files against their hashes, histories, pointers, the index, what is left over."""
+"""Consistency check of a store: files against their hashes, histories, pointers, the index, leftovers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .reader import INDEX_NAME, SIGNAL_NAME, StoreReader
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it should be. What is repairable goes by removing `path` and making the index anew."""
+    """An inconsistency. A repairable one is mended by removing `path` and rebuilding the index."""
 
     what: str  # with the file at fault and the remedy
     path: Path
@@ -104,7 +104,7 @@ def _index(store: StoreReader) -> Iterator[Problem]:
     try:
         expected = store.index()
     except StoreError:
-        return  # it is derived from what is damaged, and told already
+        return  # it is derived from what is damaged, and reported already
     try:
         found = read_json(path)
     except StoreError as error:

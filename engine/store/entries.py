@@ -1,4 +1,4 @@
-"""Types and bounds of what a head's metadata.json says of one version. Absent and null mean "not known"."""
+"""Types and bounds of the fields of one version in a head's metadata.json. Absent and null mean "not known"."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For json's `object_pairs_hook`: an object in which no key stands twice. Raises ValueError otherwise."""
+    """For json's `object_pairs_hook`: an object whose keys are unique. Raises ValueError otherwise."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")

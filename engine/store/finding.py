@@ -68,7 +68,7 @@ def locate(given: str | Path | None = None) -> Found:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a folder holds a model store, sound or damaged."""
+    """True if a folder holds a model store, sound or damaged."""
     return any((path / name).is_file() for name in ("backbone/metadata.json", "registry.json"))
 
 

@@ -1,4 +1,4 @@
-"""Version folders: published whole, never changed, every file held against the SHA-256 in the manifest."""
+"""Version folders: published atomically, never changed, every file verified by the SHA-256 in the manifest."""
 
 import re
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ def object_field(manifest: Mapping[str, Any], key: str, folder: Path) -> dict[st
 
 
 def half_written(folder: Path) -> bool:
-    """Whether a version folder lacks its manifest, which is written last, or a file that this names."""
+    """True if a version folder lacks its manifest, which is written last, or a file that this names."""
     if not (folder / "manifest.json").exists():
         return True
     files = object_field(read_manifest(folder), "files", folder)

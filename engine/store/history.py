@@ -66,7 +66,7 @@ def noted(history: History, version: int, **values: Any) -> History:
 
 
 def entry_of(history: History, version: int) -> dict[str, Any]:
-    """What is known of a version. Raises StoreError when there is none of this number."""
+    """Entry of a version. Raises StoreError when there is none of this number."""
     for entry in history["versions"]:
         if entry["version"] == version:
             return entry  # type: ignore[no-any-return]
@@ -75,7 +75,7 @@ def entry_of(history: History, version: int) -> dict[str, Any]:
 
 
 def is_kept(entry: Mapping[str, Any]) -> bool:
-    """Whether a version's weights are kept; retention has removed those of the others."""
+    """True if a version's weights are kept; retention has removed those of the others."""
     return not entry.get("weights_removed_at")
 
 
@@ -125,7 +125,7 @@ def evictable(history: History) -> list[int]:
 
 
 def history_revision(history: Mapping[str, Any], path: Path) -> int:
-    """How often a history was written; of one from before this was counted, its number of versions."""
+    """Number of times a history was written; of one from before this was counted, its number of versions."""
     if "revision" in history:
         return int_field(history, "revision", path)
     versions = history.get("versions")

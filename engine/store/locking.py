@@ -1,4 +1,4 @@
-"""One writer at a time, in all processes. Readers take no lock."""
+"""Writer lock of a store, across processes. Readers take no lock."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ logging.getLogger("filelock").setLevel(logging.WARNING)
 @contextmanager
 def writer_lock(folder: Path, wait_s: float | None = None) -> Iterator[None]:
     """Holds the writers' lock of a store. The system lets go of it when the process ends, however it ends, so none
-    is ever stale. Raises StoreError when another writer holds it for longer than `wait_s` (30 s unless told)."""
+    is ever stale. Raises StoreError when another writer holds it for longer than `wait_s` (default 30 s)."""
     wait_s = LOCK_WAIT_S if wait_s is None else wait_s
     path = folder / LOCK_NAME
     lock = FileLock(path, timeout=wait_s)

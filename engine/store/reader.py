@@ -217,7 +217,7 @@ class StoreReader:
                 raise self._lost(name, f"{INDEX_NAME} names {name}")
 
     def _folder(self, signal: str) -> Path:
-        """Where a signal's versions lie, or would. Raises StoreError on a bad name or a way out of the store."""
+        """Folder of a signal's versions, existing or not. Raises StoreError on a bad name or a way out of the store."""
         folder = self.path / "heads" / checked_name(signal)
         if folder.is_symlink() or not folder.resolve().is_relative_to(self.path.resolve()):
             raise StoreError(f"{folder}: leads out of the store; replace the link by the folder itself")

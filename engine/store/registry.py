@@ -224,7 +224,7 @@ class Store(StoreReader):
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Holds the lock around a change and brings the index up to date after it. The change stands without."""
+        """Holds the lock around a change and brings the index up to date after it. The change holds without that."""
         with writer_lock(self.path):
             self.check_index()
             if self._backbone_path.is_file():
@@ -259,15 +259,15 @@ class Store(StoreReader):
                 )
 
     def _write_backbone(self, metadata: dict[str, Any]) -> None:
-        """The one step that changes the release in force. What was known of earlier ones is kept beside it."""
+        """The one step that changes the release in force. Metadata of earlier ones are kept with it."""
         path = self._backbone_path
         before = read_json(path) if path.is_file() else {}
         number = metadata["version"]
         known = [*earlier_releases(before, path), {k: v for k, v in before.items() if k not in ("earlier", "revision")}]
-        told = next((entry for entry in known if entry.get("version") == number), {})
+        previous = next((entry for entry in known if entry.get("version") == number), {})
         earlier = [entry for entry in known if entry and entry.get("version") != number]
         revision = backbone_revision(before, path) + 1 if before else 1
-        write_json(path, {**told, **metadata, "revision": revision, "earlier": earlier})
+        write_json(path, {**previous, **metadata, "revision": revision, "earlier": earlier})
 
 
 def _unchanged(signal: str, history: History, what: str, against: int | None) -> None:

@@ -17,7 +17,7 @@ MOST_INPUT: Final = 4096
 
 @dataclass(frozen=True)
 class BackboneRelease:
-    """A backbone version: its folder and what its manifest says."""
+    """A backbone version: its folder and the fields of its manifest."""
 
     version: int
     folder: Path
@@ -33,7 +33,7 @@ class BackboneRelease:
         return object_field(read_manifest(self.folder), "files", self.folder).get(name)
 
     def has(self, name: str) -> bool:
-        """Whether the manifest lists a file of this name."""
+        """True if the manifest lists a file of this name."""
         return name in object_field(read_manifest(self.folder), "files", self.folder)
 
 
@@ -42,7 +42,7 @@ def backbone_revision(metadata: Mapping[str, Any], path: Path) -> int:
 
 
 def earlier_releases(metadata: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """What is known of the releases that were in force before. Raises StoreError when that is no list of objects."""
+    """Metadata of the releases that were in force before. Raises StoreError when that is no list of objects."""
     earlier = metadata.get("earlier", [])
     if not isinstance(earlier, list) or not all(isinstance(entry, dict) for entry in earlier):
         raise StoreError(f"{path}: earlier is not a list of objects; restore the file from a copy")

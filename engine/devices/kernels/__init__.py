@@ -1,5 +1,5 @@
-"""What runs on a GPU besides networks, in kernels of our own. They are compiled when they are first used, for the GPU
-that is there; written out in array functions alone the same work would read and write many times the bytes."""
+"""CUDA kernels of the front end and of region proposals, compiled at first use for the GPU at hand. Written in array
+functions alone the same work would read and write many times the bytes."""
 
 from importlib.resources import files
 from typing import Any, Final

@@ -1,7 +1,8 @@
-"""Regions of an image on a GPU: what `engine.regions` finds, to the box, by kernels (patches.cu, ranking.cu) and sums.
+"""Region proposals on a GPU, equal box by box to those of `engine.regions`, by kernels (patches.cu, ranking.cu) and
+sums.
 
-Every array has a fixed size, so the host is asked nothing and all of it can stand in a CUDA graph; there is no sort in
-it for the same reason. Candidates that stand out equally are ranked by place, so the order in which threads come does
+Every array has a fixed size, so the host never waits and all of it can be captured in a CUDA graph; there is no sort in
+it for the same reason. Candidates of equal contrast are ranked by place, so the order in which threads come does
 not matter.
 """
 
@@ -27,8 +28,8 @@ Launch = Callable[..., None]  # kernel's name, grid (x, y), threads of a block, 
 
 
 def passes_of_an_image() -> np.ndarray:
-    """int32[looks, 8]: where a picture begins, its columns, the gap, the level, the look with the same level and no
-    gap, image pixels of a column, whether its rows are the image's columns, and a filler."""
+    """int32[passes, 8] of threshold passes: where a picture begins, its columns, the gap, the level, the pass with the
+    same level and no gap, image pixels of a column, whether its rows are the image's columns, and a filler."""
     found: list[list[int]] = []
     offset, level = 0, 0
     for levels_db, gaps_px, scale, is_turned in VIEWS:
@@ -52,8 +53,8 @@ PIXELS: Final = [-(-(IMAGE_SIZE**2 // scale) // plain.SAMPLED) for *_, scale, _ 
 
 @lru_cache(maxsize=4)
 def _constants(xp: Any) -> tuple[Any, ...]:
-    """The looks; for each the one without gaps; the first look of each view; the quantiles; for each level what it lies
-    above its floor, and which of the floors that is."""
+    """Constants on the device: the passes; for each the one without gaps; the first pass of each view; the quantiles;
+    for each level what it lies above its floor, and which of the floors that is."""
     passes = passes_of_an_image()
     firsts = [int(np.flatnonzero(passes[:, 0] == offset)[0]) for offset in np.unique(passes[:, 0])]
     above = [level for levels_db, *_ in VIEWS for level in (*levels_db, *plain.DEEP_LEVELS_DB)]
@@ -99,7 +100,7 @@ def regions(image: Any, xp: Any, launch: Launch) -> Any:
 
 
 def _levels(flat: Any, xp: Any, launch: Launch) -> Any:
-    """float32[levels]: what pixels are held against; see `engine.regions.floors`."""
+    """float32[levels] in dB: thresholds of pixels; see `engine.regions.floors`."""
     passes, _, firsts, shares, above, floor = _constants(xp)
     found, shown = xp.empty((len(VIEWS), 2, 2), xp.float32), xp.empty(len(VIEWS), xp.int32)
     step, least = np.int32(plain.SAMPLED), np.float32(plain.SHOWS_DB)
@@ -113,7 +114,7 @@ def _levels(flat: Any, xp: Any, launch: Launch) -> Any:
 
 
 def _best(table: Any, level_db: Any, xp: Any, launch: Launch) -> Any:
-    """int64[MOST_CANDIDATES]: keys of the boxes that stand out most, those first; NOTHING where there are fewer."""
+    """int64[MOST_CANDIDATES]: keys of the boxes of most contrast, best first; EMPTY_KEY where there are fewer."""
     sums = xp.zeros((IMAGE_SIZE + 1, IMAGE_SIZE + 1), xp.int32)
     tenths = (level_db * 10).astype(xp.int32)
     sums[1:, 1:] = xp.cumsum(xp.cumsum(tenths, axis=1, dtype=xp.int32), axis=0, dtype=xp.int32)
