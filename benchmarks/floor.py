@@ -24,8 +24,8 @@ from engine.devices.kernels.regions import RADIX_PASSES, TABLE_BITS, passes_of_a
 from engine.heads import COMPACT, FUSED, PROPOSALS, VECTOR, fused_shape
 from engine.regions import MOST_CANDIDATES
 from engine.snapshot import capacity_for
-from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
+from engine.store.release import BackboneRelease
 from network.shared import FINE, FINE_POOLS, GEOMETRY, POOL, SAMPLING, WIDE
 
 ARITHMETIC_SHARE: Final = 0.5  # of the peak that convolutions and products reach: an assumption

@@ -27,8 +27,8 @@ from engine.contract import IMAGE_SIZE
 from engine.devices.machine import describe_cpu
 from engine.heads import FULL, Head
 from engine.spectrogram import as_grey
-from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
+from engine.store.release import BackboneRelease
 from export.to_onnx import backbone_tensors
 from network.backbone import network_input
 from network.detector import detector

@@ -13,10 +13,12 @@ from .detection import Detection
 from .errors import InputError
 
 MIN_IOU = 0.5  # overlap from which two detections are of one burst
+MIN_SHARE = 0.8  # of the smaller one inside the other, likewise: a piece of a burst, or a union of several
 
 
 def arbitrate(detections: Iterable[Detection], min_iou: float = MIN_IOU) -> list[Detection]:
-    """`detections`, in their order, less those that overlap a better one of another signal with IoU >= `min_iou`.
+    """`detections`, in their order, less those that overlap a better one of another signal with IoU >= `min_iou`, or
+    that are a part of a better one, or hold it as a part: see `_is_part`.
 
     Best score first; equal scores by name, place and version, so that the order given decides nothing. A
     detection that was dropped drops no other. Raises InputError on a `min_iou` outside 0 < min_iou <= 1.
@@ -26,11 +28,23 @@ def arbitrate(detections: Iterable[Detection], min_iou: float = MIN_IOU) -> list
     found = list(detections)
     boxes = corners(physical(found))
     signals = np.array([d.signal for d in found])
-    rivals = (iou(boxes, boxes) >= min_iou) & (signals[:, None] != signals)  # bool[N, N]
+    rivals = (iou(boxes, boxes) >= min_iou) | _is_part(boxes)  # bool[N, N]
+    rivals &= signals[:, None] != signals
     kept = np.zeros(len(found), bool)
     for index in sorted(range(len(found)), key=lambda i: _rank(found[i])):
         kept[index] = not (rivals[index] & kept).any()
     return [detection for detection, stays in zip(found, kept, strict=True) if stays]
+
+
+def _is_part(boxes: np.ndarray) -> np.ndarray:
+    """bool[N, N]: pairs of corner boxes float64[N, 4] of which the smaller lies inside the other by MIN_SHARE and has
+    much the same duration or band. A short narrow burst within a long wide one is a signal of its own."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    both = (np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])).clip(0)  # float64[N, N, 2]
+    either = np.maximum(high[:, None], high[None]) - np.minimum(low[:, None], low[None])
+    area = np.prod(high - low, axis=1)
+    inside = np.prod(both, axis=2) >= MIN_SHARE * np.minimum(area[:, None], area[None])
+    return np.asarray(inside & (both >= MIN_IOU * either).any(axis=2) & (both > 0).all(axis=2))
 
 
 def _place(detection: Detection) -> tuple[float, float, float, float]:

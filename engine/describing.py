@@ -41,16 +41,22 @@ def describe(
     regions: the device's region proposals, float32[PROPOSALS, 4], zeros as padding; see `engine.regions`.
     backbone: to the fused map, or, with `fuse`, to p2..p6.
     """
-    batch = image[None, None]
     with stage("backbone"):
-        features = backbone.run({"image": batch})
+        features = backbone.run({"image": image[None, None]})
     with stage("regions"):
         boxes = regions(image)
     with stage("shared"):
-        fused = fuse.run(features) if fuse else features
-        found = shared.run({"regions": boxes, "image": batch, **fused})
-        real = is_region(boxes)[:, None]
-        return Described(boxes, found["proposals"] * real, found["vectors"] * real, features)
+        return describe_boxes(image, boxes, features, shared, fuse)
+
+
+def describe_boxes(
+    image: Array, boxes: Array, features: Arrays, shared: Session, fuse: Session | None = None
+) -> Described:
+    """Boxes float32[PROPOSALS, 4], zeros as padding, refined and described from the backbone's features of an image."""
+    fused = fuse.run(features) if fuse else features
+    found = shared.run({"regions": boxes, "image": image[None, None], **fused})
+    real = is_region(boxes)[:, None]
+    return Described(boxes, found["proposals"] * real, found["vectors"] * real, features)
 
 
 def is_region(boxes: Array) -> Array:

@@ -37,6 +37,8 @@ FULL: Final = {
     "roi_heads.box_predictor.bbox_pred.weight": (8, 1024),
     "roi_heads.box_predictor.bbox_pred.bias": (8,),
 }
+ZOOM_VALUES: Final = 466  # that describe a candidate's IQ; see `engine.zoom`
+EMBEDDED: Final = VECTOR + ZOOM_VALUES  # that a typed head reads
 HIDDEN: Final = 64  # values between a compact head's two layers
 COMPACT: Final = {
     "hidden.weight": (VECTOR, HIDDEN),
@@ -44,7 +46,15 @@ COMPACT: Final = {
     "out.weight": (HIDDEN, 5),  # the score's logit and four box deltas
     "out.bias": (1, 5),
 }
-TENSORS: Final[Mapping[str, Mapping[str, tuple[int, ...]]]] = {"full": FULL, "compact": COMPACT}  # by head type
+TYPED: Final = {
+    "weight": (EMBEDDED,),  # of a candidate's values in the common metric of types
+    "operating": (3,),  # offset and slope of the type's logit; threshold of the log of the product
+}
+TENSORS: Final[Mapping[str, Mapping[str, tuple[int, ...]]]] = {  # by head type
+    "full": FULL,
+    "compact": COMPACT,
+    "typed": TYPED,
+}
 DESCRIBED: Final = {"proposals": (PROPOSALS, 4), "vectors": (PROPOSALS, VECTOR)}  # what all compact heads share
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from .devices.base import Device
 from .devices.cpu import Cpu
 from .devices.machine import cores
-from .errors import UnavailableError
+from .errors import MismatchError, UnavailableError
 from .heads import (
     BATCHED,
     CELLS,
@@ -23,13 +23,14 @@ from .heads import (
     fused_shape,
 )
 from .pipeline import Network
+from .second_look.model import LookModel, read_look
 from .sessions.base import Session
 from .sessions.choice import AUTO, FLOAT32, Choice, chosen
 from .sessions.graphs import Shapes, read_graph, with_room
 from .sessions.half import half_graph
 from .sessions.open import open_session
 from .snapshot import Snapshot
-from .store.reader import BackboneRelease
+from .store.release import LOOK, BackboneRelease
 
 TRUNKS: Final = {"float32": "trunk.onnx", "int8": "trunk.int8.onnx", "float16": "trunk.onnx"}  # the last is changed
 GRIDDED: Final = ("tensorrt", "tensorrt_rtx")  # runtimes that take the shared layers without RoiAlign
@@ -66,9 +67,11 @@ class Loader:
             features = feature_shapes(self.release.input_size)
             session = self._open("full.onnx", {**features, **CELLS, **FULL}, DETECTIONS)
             network = replace(network, heads={**network.heads, "full": session})
-        if snapshot.compact.heads and network.shared is None:
+        if (snapshot.compact.heads or snapshot.typed.heads) and network.shared is None:
             network = replace(network, shared=self.shared())
-        if snapshot.compact.heads and not lean and network.fuse is None:
+        if snapshot.typed.heads and network.look is None:
+            network = replace(network, look=self.look())
+        if network.shared is not None and not lean and network.fuse is None:
             network = replace(network, fuse=self.fuse())
         if snapshot.compact.heads and snapshot.compact.capacity != network.capacity:
             room = snapshot.compact.capacity
@@ -104,6 +107,18 @@ class Loader:
         if not self.release.has(name):
             raise UnavailableError(f"{self.release.folder} holds no {name}; use --runtime onnxruntime")
         return self._open(name, {**REGIONS, **IMAGE, **fused_shape(self.release.input_size)}, DESCRIBED)
+
+    def look(self) -> LookModel:
+        """Constants of the second look. Raises UnavailableError on a GPU, StoreError where the release has none."""
+        if self.device.kind != "cpu":
+            raise UnavailableError(f"typed heads run on the CPU only, not on {self.device.name}; take --device cpu")
+        model = read_look(self.release.file(LOOK).read_bytes(), str(self.release.folder / LOOK))
+        if model.contract_hash != self.release.contract.hash:
+            raise MismatchError(
+                f"{self.release.folder / LOOK}: made for front-end contract {model.contract_hash}, the release has "
+                f"{self.release.contract.hash}; restore the release from a copy"
+            )
+        return model
 
     def compact(self, capacity: int) -> Session:
         """proposals, vectors and the weights of so many compact heads -> boxes, scores."""

@@ -20,13 +20,17 @@ import numpy as np
 
 from .boxes import nms, to_physical
 from .contract import Contract
-from .describing import describe, is_region
+from .describing import Stage, describe, is_region
 from .detection import Detection
 from .devices.base import Device, Stream, run_directly
+from .errors import MismatchError
 from .heads import MAX_DETECTIONS, NMS_IOU, Head
-from .sessions.base import Session
+from .second_look import look
+from .second_look.model import LookModel
+from .sessions.base import Arrays, Session
 from .snapshot import Snapshot
 from .spectrogram import Array
+from .typed import scores, typed_detections
 
 HAS_SIGNAL: Final = np.ones(2, np.float32)  # statistics of an uploaded image
 
@@ -42,6 +46,7 @@ class Network:
     fuse: Session | None = None  # p2..p6 to the fused map, where full and compact heads run side by side
     lean: bool = False
     precision: str = "float32"  # of what reads the image
+    look: LookModel | None = None  # constants of the second look, of typed heads
 
     @property
     def sessions(self) -> tuple[Session, ...]:
@@ -90,11 +95,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A capture's image, float32[1024, 1024] in 0..1, and its statistics float32[2]: peak amplitude, and whether it
-    contains any power (see `spectrogram.render`). Both are arrays of the device."""
+    """A capture's image, float32[1024, 1024] in 0..1, its statistics float32[2]: peak amplitude, and whether it
+    contains any power (see `spectrogram.render`), and its IQ where there is any. All are arrays of the device."""
 
     image: Array
     stats: Array
+    samples: Array | None = None
 
 
 @dataclass
@@ -119,7 +125,7 @@ def front_end(iq: np.ndarray, contract: Contract, slot: Slot, frame: Frame) -> R
         slot.compute.wait(own("iq is up"))
         with slot.compute.work("render", reads=[own("iq")], writes=[own("image"), own("stats")]):
             rendered = device.replayed(
-                own("render"), (contract, samples), lambda: Rendered(*device.ops.render(samples, contract))
+                own("render"), (contract, samples), lambda: Rendered(*device.ops.render(samples, contract), samples)
             )
         frame.quality = _quality(device.peek(rendered.stats))
     return rendered if frame.quality == "ok" else None
@@ -148,11 +154,12 @@ def find(
     device, own = slot.device, slot.own
     weights = device.resident(snapshot.compact.weights)
     replayed = device.replayed if network.replayable else run_directly
-    with slot.compute.work("infer", reads=[own("image")], writes=["found"]):
+    reads = [own("image"), own("iq")] if _looks_again(rendered, network, snapshot) else [own("image")]
+    with slot.compute.work("infer", reads=reads, writes=["found"]):
         found = replayed(
             own("infer"),
             (network, weights, rendered),
-            lambda: infer(rendered.image, device, network, snapshot, weights, frame),
+            lambda: infer(rendered, contract, device, network, snapshot, weights, frame),
         )
     slot.compute.record(own("inference is done"))
     with _timed(frame, "download"):
@@ -168,26 +175,30 @@ def find(
     if frame.quality != "ok":
         return
     with _timed(frame, "detections"):
+        if _looks_again(rendered, network, snapshot):
+            frame.detections += typed_detections(snapshot.typed, results.pop(), threshold)
         for head, out in zip(*_by_head(snapshot, results), strict=True):
             frame.detections += _detections(head, out["boxes"], out["scores"], contract, threshold)
         frame.detections.sort(key=lambda d: (-d.score, d.start_s, d.low_hz, d.signal))
 
 
 def infer(
-    image: Array,
+    rendered: Rendered,
+    contract: Contract,
     device: Device,
     network: Network,
     snapshot: Snapshot,
     weights: Mapping[str, Array],
     frame: Frame,
 ) -> list[Mapping[str, Array]]:
-    """Forward pass of backbone and heads on an image float32[1024, 1024]: boxes and scores of all compact heads, with
-    the regions they classified, then those of each full head. Never waits for the device."""
-    found: list[Mapping[str, Array]] = []
+    """Forward pass of backbone and heads: boxes and scores of all compact heads, with the regions they classified,
+    then those of each full head, then those of all typed heads. Never waits for the device."""
+    image, found = rendered.image, list[Mapping[str, Array]]()
     stage = partial(_timed, frame)
+    regions: Array | None = None
     if snapshot.compact.heads and network.shared is not None:
         described = describe(image, device.ops.regions, network.backbone, network.shared, network.fuse, stage)
-        features = described.features
+        features, regions = described.features, described.regions
         with stage("heads"):
             feeds = {"proposals": described.proposals, "vectors": described.vectors, **weights}
             found.append({"regions": described.regions, **network.heads["compact"].run(feeds)})
@@ -196,7 +207,37 @@ def infer(
             features = network.backbone.run({"image": image[None, None]})
     with stage("heads"):
         found += [network.heads["full"].run({**features, **device.resident(h.feeds)}) for h in snapshot.full]
+    if _looks_again(rendered, network, snapshot):
+        with stage("regions"):
+            regions = device.ops.regions(image) if regions is None else regions
+        found.append(_typed(rendered, regions, features, contract, device, network, snapshot, stage))
     return found
+
+
+def _typed(
+    rendered: Rendered,
+    regions: Array,
+    features: Arrays,
+    contract: Contract,
+    device: Device,
+    network: Network,
+    snapshot: Snapshot,
+    stage: Stage,
+) -> dict[str, Array]:
+    """Boxes float64[S, 4] in seconds and hertz of described candidates, and scores float32[H, S] of typed heads."""
+    if network.look is None or network.shared is None or rendered.samples is None:
+        raise MismatchError("typed heads need the second look and the shared layers of their release")
+    sessions, parallel = (network.shared, network.fuse), device.ops.parallel_map
+    chosen = look(
+        rendered.samples, rendered.image, regions, features, sessions, contract, network.look, parallel, stage
+    )
+    with stage("heads"):
+        return {"boxes": chosen.boxes, "scores": scores(chosen, snapshot.typed)}
+
+
+def _looks_again(rendered: Rendered, network: Network, snapshot: Snapshot) -> bool:
+    """Whether typed heads take part: they need the IQ."""
+    return bool(snapshot.typed.heads) and network.look is not None and rendered.samples is not None
 
 
 def _by_head(

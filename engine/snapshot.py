@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from .heads import COMPACT, Head, batched
+from .typed import TypedStack, typed_stack
 
 LEAST_CAPACITY: Final = 16
 EMPTY_LOGIT: Final = -30.0  # logit of an empty place
@@ -66,6 +67,11 @@ class Snapshot:
     @cached_property
     def full(self) -> tuple[Head, ...]:
         return tuple(head for head in self.heads if head.head_type == "full")
+
+    @cached_property
+    def typed(self) -> TypedStack:
+        """The typed heads, stacked."""
+        return typed_stack(self.heads)
 
     @property
     def versions(self) -> dict[str, int]:

@@ -11,8 +11,8 @@ from engine.errors import StoreError
 from engine.heads import BATCHED, DESCRIBED, DETECTIONS, Head, feature_shapes
 from engine.sessions.graphs import check_graph
 from engine.store.files import new_folder, write_json
-from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
+from engine.store.release import BackboneRelease
 
 STEPS = {
     "compact": "image float32[1, 1, 1024, 1024] -> trunk.onnx -> fused; with image and regions float32[512, 4] "

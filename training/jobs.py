@@ -21,8 +21,8 @@ from engine.errors import InputError, MismatchError, StoreError
 from engine.heads import Head
 from engine.loading import Loader
 from engine.snapshot import stack
-from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
+from engine.store.release import BackboneRelease
 from engine.store.weights import read_weights
 from export.certificate import Certificate, Found, certify
 from export.to_onnx import tensors_hash

@@ -20,8 +20,8 @@ from engine.errors import InputError
 from engine.loading import TRUNKS, Loader
 from engine.sessions.choice import AUTO, FLOAT32, Choice, chosen, remember
 from engine.sessions.open import CPU, installed
-from engine.store.reader import BackboneRelease
 from engine.store.registry import Store
+from engine.store.release import BackboneRelease
 
 from .timing import SEED, captures, doubts, figures, opened, timed, with_heads
 

@@ -19,7 +19,7 @@ from .packets import Bursts, bursts
 from .settings import BurstSettings, settings_for
 from .thinning import thinned
 
-__all__ = ["BurstSettings", "candidates", "mended", "settings_for"]
+__all__ = ["BurstSettings", "candidates", "fine_power", "mended", "merged_candidates", "settings_for"]
 
 
 def candidates(
@@ -35,14 +35,29 @@ def candidates(
     iq: complex64[n], finite; regions: float32[N, 4] pixel boxes of its image, best first, zeros where there is none.
     Boxes of bursts may be narrower than a pixel. Two bursts and one region in turn, none much like one before.
     """
-    settings = settings or settings_for(contract)
+    fine = fine_power(iq, contract.sample_rate_hz, settings or settings_for(contract), parallel_map, xp)
+    return merged_candidates(fine, regions, contract)[0]
+
+
+def merged_candidates(fine: FinePower, regions: np.ndarray, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes of `candidates`, and bool[N]: those that are regions of the image."""
+    settings = fine.settings
     real = to_physical(regions[regions[:, 2] > regions[:, 0]], contract)
-    found = mended(iq, real, contract.sample_rate_hz, settings, parallel_map, xp)
-    merged = _in_turn(found, real, settings.per_region)
-    kept = merged[thinned(merged, min(settings.limit, len(regions)), settings.same_iou)]
-    boxes = np.zeros(regions.shape, np.float32)
-    boxes[: len(kept)] = to_pixels(kept, contract)
-    return boxes
+    found = searched(fine, real)
+    order = _in_turn(len(found), len(real), settings.per_region)
+    merged = np.concatenate([found, real])[order]
+    kept = thinned(merged, min(settings.limit, len(regions)), settings.same_iou)
+    boxes, from_regions = np.zeros(regions.shape, np.float32), np.zeros(len(regions), bool)
+    boxes[: len(kept)] = to_pixels(merged[kept], contract)
+    from_regions[: len(kept)] = order[kept] >= len(found)
+    return boxes, from_regions
+
+
+def fine_power(
+    iq: Array, rate_hz: float, settings: BurstSettings, parallel_map: ParallelMap = serial_map, xp: Any = np
+) -> FinePower:
+    """The fine spectrograms of a capture without the zeros that pad it."""
+    return FinePower(_without_padding(iq, xp), rate_hz, settings, parallel_map, xp)
 
 
 def mended(
@@ -57,10 +72,14 @@ def mended(
 
     boxes: float64[N, 4], regions to begin with, best first. Zeros at the end of `iq` are padding.
     """
-    iq = _without_padding(iq, xp)
-    if not len(boxes) or len(iq) < 2 * settings.sizes[0]:
+    return searched(fine_power(iq, rate_hz, settings, parallel_map, xp), boxes)
+
+
+def searched(fine: FinePower, boxes: np.ndarray) -> np.ndarray:
+    """As `mended`, of a capture's fine spectrograms."""
+    settings = fine.settings
+    if not len(boxes) or len(fine.iq) < 2 * settings.sizes[0]:
         return np.zeros((0, 4))
-    fine = FinePower(iq, rate_hz, settings, parallel_map, xp)
     found, score = _own_bands(fine, boxes)
     seeds, searched = boxes, np.zeros((0, 2))
     for _ in range(settings.passes):
@@ -137,8 +156,7 @@ def _searched(fine: FinePower, bands_hz: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.column_stack([boxes[owner, :2], band]), score[owner]
 
 
-def _in_turn(found: np.ndarray, regions: np.ndarray, per_region: float) -> np.ndarray:
-    """So many of `found` to each of `regions` in turn, then what is left of either."""
-    rank = np.concatenate([np.arange(len(found)) / per_region, np.arange(len(regions)) + 1 - 0.5 / per_region])
-    merged: np.ndarray = np.concatenate([found, regions])[np.argsort(rank, kind="stable")]
-    return merged
+def _in_turn(found: int, regions: int, per_region: float) -> np.ndarray:
+    """int64[found + regions]: so many of the first to each of the second in turn, then what is left of either."""
+    rank = np.concatenate([np.arange(found) / per_region, np.arange(regions) + 1 - 0.5 / per_region])
+    return np.argsort(rank, kind="stable")

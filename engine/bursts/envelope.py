@@ -41,7 +41,7 @@ class FinePower:
     ) -> None:
         self.iq, self.rate_hz, self.settings, self.parallel_map, self.xp = iq, rate_hz, settings, parallel_map, xp
         parts = iq.view(xp.float32)
-        self._loudest = xp.maximum(xp.maximum(parts.max(), -parts.min()), xp.float32(LEAST_LOUD))
+        self._loudest = xp.maximum(xp.abs(parts).max(initial=0), xp.float32(LEAST_LOUD))
         self._power: dict[int, Array] = {}
         self._floor: dict[int, np.ndarray] = {}
 

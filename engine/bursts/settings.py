@@ -37,7 +37,7 @@ class BurstSettings:
     refined: int = 300  # bursts of a pass whose band is measured
     own: int = 64  # regions whose own band is measured
     steady: float = 0.95  # of the capture, from which on a region is steady
-    spectra: int = 8  # frames averaged for a burst's spectrum
+    spectra: int = 16  # frames averaged for a burst's spectrum
     spectrum_bins: float = 64.0  # that a band is resolved into, at most, when it is measured
     share: float = 0.99  # of the power in a band
     connected: tuple[float, ...] = (0.01,)  # of the strongest bin

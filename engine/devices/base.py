@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from engine.contract import Contract
+from engine.spectrogram import ParallelMap, serial_map
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class Ops:
 
     render: Callable[[Any, Contract], tuple[Any, Any]]  # complex64[n] -> image, statistics; see `spectrogram.render`
     regions: Callable[[Any], Any]  # float32[1024, 1024] -> float32[PROPOSALS, 4]; see `engine.regions`
+    parallel_map: ParallelMap = serial_map  # over blocks of host work
 
 
 class Device(Protocol):

@@ -69,6 +69,7 @@ class Cpu:
         self.ops = Ops(
             render=partial(render, xp=np, parallel_map=self.parallel_map),
             regions=partial(regions, parallel_map=self.parallel_map),
+            parallel_map=self.parallel_map,
         )
 
     def peek(self, array: np.ndarray) -> np.ndarray | None:

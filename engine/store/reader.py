@@ -2,43 +2,23 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from engine.anchors import Anchors
-from engine.contract import LEGACY_INPUT_SIZE, Contract
-from engine.errors import MismatchError, StoreError
+from engine.contract import Contract
+from engine.errors import StoreError
 from engine.heads import NMS_IOU, TENSORS, Head
 from engine.snapshot import Snapshot
 
 from .files import read_json
 from .folders import SCHEMA, int_field, object_field, read_manifest, verified, version_number, versions_in
 from .history import checked_history, entry_of, history_revision, now
+from .release import BackboneRelease, backbone_revision, check_look, checked_input_size, fits
 from .weights import read_weights
 
 SIGNAL_NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
 INDEX_NAME: Final = "registry.json"
-LEAST_INPUT: Final = 64  # rows or columns of a network's input
-MOST_INPUT: Final = 4096
-
-
-@dataclass(frozen=True)
-class BackboneRelease:
-    """A backbone version: its folder and the fields of its manifest."""
-
-    version: int
-    folder: Path
-    contract: Contract
-    backbone_hash: str
-    input_size: tuple[int, int] = (LEGACY_INPUT_SIZE, LEGACY_INPUT_SIZE)  # rows and columns that the network works on
-
-    def file(self, name: str) -> Path:
-        return verified(self.folder, name)
-
-    def has(self, name: str) -> bool:
-        """True if the manifest lists a file of this name."""
-        return name in object_field(read_manifest(self.folder), "files", self.folder)
 
 
 class StoreReader:
@@ -54,7 +34,9 @@ class StoreReader:
         folder = self.path / "backbone" / f"v{version}"
         manifest = read_manifest(folder)
         contract = Contract.from_json(object_field(manifest, "contract", folder))
-        return BackboneRelease(version, folder, contract, manifest["backbone_hash"], _input_size(manifest, folder))
+        return BackboneRelease(
+            version, folder, contract, manifest["backbone_hash"], checked_input_size(manifest, folder)
+        )
 
     def signals(self) -> tuple[str, ...]:
         """Names of all signals that have a head, or candidates for one, sorted. Folders of other names are no heads.
@@ -100,6 +82,8 @@ class StoreReader:
         if head_type not in TENSORS:
             known = ", ".join(TENSORS)
             raise StoreError(f"{folder}: head type {head_type!r} is not known, only {known}; update, or retrain it")
+        if head_type == "typed":
+            check_look(manifest, release, folder)
         weights = read_weights(verified(folder, "weights.safetensors"), head_type)
         anchors = Anchors.from_json(object_field(manifest, "anchors", folder)) if head_type == "full" else None
         return Head(signal, version, head_type, anchors, weights, _nms_iou(manifest, folder))
@@ -247,48 +231,8 @@ def checked_name(signal: str) -> str:
     return signal
 
 
-def backbone_revision(metadata: Mapping[str, Any], path: Path) -> int:
-    return int_field(metadata, "revision" if "revision" in metadata else "version", path)
-
-
-def earlier_releases(metadata: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Metadata of the releases that were in force before. Raises StoreError when that is no list of objects."""
-    earlier = metadata.get("earlier", [])
-    if not isinstance(earlier, list) or not all(isinstance(entry, dict) for entry in earlier):
-        raise StoreError(f"{path}: earlier is not a list of objects; restore the file from a copy")
-    return earlier
-
-
-def fits(manifest: Mapping[str, Any], release: BackboneRelease, folder: Path) -> None:
-    """Raises MismatchError, both hashes named, on a head made for another backbone or front end."""
-    made_for = manifest["backbone_hash"]
-    if made_for != release.backbone_hash:
-        raise MismatchError(
-            f"{folder}: made for backbone {made_for}, the store has {release.backbone_hash}; retrain it"
-        )
-    contract = Contract.from_json(object_field(manifest, "contract", folder))
-    if contract.hash != release.contract.hash:
-        raise MismatchError(
-            f"{folder}: made for front-end contract {contract.hash}, the store has {release.contract.hash}; retrain it"
-        )
-
-
 def _nms_iou(manifest: Mapping[str, Any], folder: Path) -> float:
     value = manifest.get("nms_iou", NMS_IOU)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= NMS_IOU:
         raise StoreError(f"{folder}: nms_iou is {value!r:.50}, not above 0 and up to {NMS_IOU}; restore the version")
     return value
-
-
-def _input_size(manifest: Mapping[str, Any], folder: Path) -> tuple[int, int]:
-    value = manifest.get("input_size", [LEGACY_INPUT_SIZE, LEGACY_INPUT_SIZE])
-    if (
-        not isinstance(value, list)
-        or len(value) != 2
-        or not all(type(side) is int and LEAST_INPUT <= side <= MOST_INPUT for side in value)
-    ):
-        raise StoreError(
-            f"{folder}: input_size is {value!r:.50}, not two whole numbers of {LEAST_INPUT} to {MOST_INPUT}; "
-            "restore the version from a copy"
-        )
-    return value[0], value[1]

@@ -35,7 +35,8 @@ from .history import (
     with_version,
 )
 from .locking import writer_lock
-from .reader import INDEX_NAME, BackboneRelease, StoreReader, backbone_revision, checked_name, earlier_releases, fits
+from .reader import INDEX_NAME, StoreReader, checked_name
+from .release import BackboneRelease, backbone_revision, earlier_releases, fits
 
 __all__ = ["BackboneRelease", "Problem", "Store", "checked_name", "now"]
 
@@ -55,6 +56,13 @@ class Store(StoreReader):
             publish(folder / f"v{version}", files, manifest)
             self._write_backbone({"version": version, "created_at": now(), **info})
         return version
+
+    def release_info(self) -> dict[str, Any]:
+        """Fields of the metadata of the release in force that another one made from it carries on."""
+        metadata = read_json(self._backbone_path)
+        return {
+            key: value for key, value in metadata.items() if key not in ("version", "created_at", "revision", "earlier")
+        }
 
     def add_head(
         self,

@@ -23,7 +23,7 @@ from .settings import ZoomSettings
 __all__ = ["GROUPS", "VALUES", "ZoomSettings", "cut", "describe", "stft", "zoom"]
 
 GROUPS: Final = {"autocorrelation": 135, "lines": 149, "histograms": 104, "chirps": 36, "geometry": 42}
-VALUES: Final = sum(GROUPS.values())
+VALUES: Final = sum(GROUPS.values())  # ZOOM_VALUES of `engine.heads`
 PER_BATCH: Final = 4  # cuts side by side: they stay in cache
 DEFAULT: Final = ZoomSettings()
 

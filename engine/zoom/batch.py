@@ -23,6 +23,7 @@ class Batch:
     count: Array  # int64[B, 1]: samples of each
     rate_hz: Array
     width_hz: Array
+    counts: tuple[int, ...]  # of each, on the host
     xp: Any
 
     @classmethod
@@ -31,9 +32,13 @@ class Batch:
         iq = xp.zeros((len(cuts), length), xp.complex64)
         for row, cut in enumerate(cuts):
             iq[row, : len(cut.iq)] = cut.iq
-        count, rate_hz, width_hz = ([part(cut) for cut in cuts] for part in (_samples, _rate_hz, _width_hz))
-        columns = (xp.asarray(rate_hz, xp.float32)[:, None], xp.asarray(width_hz, xp.float32)[:, None])
-        return cls(iq, xp.asarray(count)[:, None], *columns, xp)
+        counts = tuple(len(cut.iq) for cut in cuts)
+        rates_hz, widths_hz = [cut.rate_hz for cut in cuts], [min(cut.width_hz, cut.rate_hz) for cut in cuts]
+        count, rate_hz, width_hz = (
+            xp.asarray(values, kind)[:, None]
+            for values, kind in ((counts, xp.int64), (rates_hz, xp.float32), (widths_hz, xp.float32))
+        )
+        return cls(iq, count, rate_hz, width_hz, counts, xp)
 
     @property
     def place(self) -> Array:
@@ -44,18 +49,6 @@ class Batch:
     def real(self) -> Array:
         """bool[B, L]: samples that are no padding."""
         return self.place < self.count
-
-
-def _samples(cut: Cut) -> int:
-    return len(cut.iq)
-
-
-def _rate_hz(cut: Cut) -> float:
-    return cut.rate_hz
-
-
-def _width_hz(cut: Cut) -> float:
-    return min(cut.width_hz, cut.rate_hz)
 
 
 def fft(array: Array, size: int, xp: Any) -> Array:

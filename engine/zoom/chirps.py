@@ -20,11 +20,11 @@ def chirps(batch: Batch, settings: ZoomSettings) -> Array:
     parts = []
     for cycles in settings.chirp_delays:
         delay = xp.maximum(xp.rint(cycles * batch.rate_hz / batch.width_hz).astype(xp.int64), 1)
-        later = batch.place + delay
-        real = later < batch.count
-        moved = xp.take_along_axis(batch.iq, xp.minimum(later, batch.iq.shape[1] - 1), axis=1)
-        product = moved * batch.iq.conj()
-        product = xp.where(real, product / (xp.abs(product) + SMALL), 0).astype(xp.complex64)
+        product = xp.zeros_like(batch.iq)
+        for row, (count, shift) in enumerate(zip(batch.counts, delay[:, 0].tolist(), strict=True)):
+            if count > shift:
+                product[row, : count - shift] = batch.iq[row, shift:count] * batch.iq[row, : count - shift].conj()
+        product *= 1 / xp.sqrt(product.real**2 + product.imag**2 + xp.float32(SMALL))
         long_enough = batch.count >= 4 * delay + 64
         for points in settings.chirp_points:
             found = _tones(product, batch.count - delay, points, delay, batch)

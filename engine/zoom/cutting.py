@@ -18,6 +18,7 @@ from engine.spectrogram import LOUD, Array, ParallelMap, _fft, analysis, serial_
 from .settings import ZoomSettings
 
 FRAMES_PER_BLOCK: Final = 32
+PROBES: Final = 64  # bins of a band that are enough to know its power
 LEAST_SAMPLES: Final = 64  # of an active part; a shorter one is filled with zeros
 LEAST_PEAK: Final = 1e-30  # of a cut; below it there is nothing to describe
 LEAST_SMOOTH, MOST_SMOOTH = 16, 64  # samples that an envelope is averaged over
@@ -68,13 +69,12 @@ def cut(spectrum: Array, box: np.ndarray, contract: Contract, settings: ZoomSett
     first = max(first - 1, 0)
     half = size // 2
     bins = xp.asarray((centre + np.arange(-half, half)) % n_fft)
-    part = spectrum[first : last + 1][:, bins] * xp.asarray(_gain(size, width, settings))
     most = (settings.most_wide_samples if size > settings.wide_bins else settings.most_samples) // half
-    if len(part) > most:  # where there is most power
-        energy = np.concatenate([[0.0], np.cumsum(_power(part, xp).sum(axis=1), dtype=np.float64)])
-        strongest = int((energy[most:] - energy[:-most]).argmax())
-        part, first = part[strongest : strongest + most], first + strongest
-    peak = float(xp.abs(part).max())
+    if last + 1 - first > most:
+        first = _strongest(spectrum, first, last, most, centre, width, xp)
+        last = first + most - 1
+    part = spectrum[first : last + 1][:, bins] * xp.asarray(_gain(size, width, settings))
+    peak = float(_largest(part, xp))
     part = xp.fft.ifftshift(part, axes=1) * xp.float32(1 / peak if peak > LEAST_PEAK else 0.0)
     short = scipy.fft.ifft(part, axis=1) if xp is np else xp.fft.ifft(part, axis=1)
     if centre % 2:  # frames are half a window apart: an odd bin turns by half a cycle from each to the next
@@ -118,12 +118,26 @@ def _gain(size: int, width: float, settings: ZoomSettings) -> np.ndarray:
     return (0.5 + 0.5 * np.cos(np.pi * turn)).astype(np.float32)
 
 
+def _strongest(spectrum: Array, first: int, last: int, most: int, centre: int, width: float, xp: Any) -> int:
+    """The frame from first to last from which on `most` frames hold most of the power in a band of `width` bins."""
+    half = max(int(width / 2), 1)
+    bins = centre + np.arange(-half, half + 1, max(1, half // (PROBES // 2)))
+    part = spectrum[first : last + 1][:, xp.asarray(bins % spectrum.shape[1])]
+    energy = np.concatenate([[0.0], np.cumsum(_power(part, xp).sum(axis=1), dtype=np.float64)])
+    return first + int((energy[most:] - energy[:-most]).argmax())
+
+
 def _power(array: Array, xp: Any) -> np.ndarray:
     """|x|^2 relative to the largest, on the host."""
-    size = xp.abs(array)
-    size = size / xp.maximum(size.max(), xp.float32(LEAST_PEAK))
-    power = size * size
+    scale = 1 / xp.maximum(_largest(array, xp), xp.float32(LEAST_PEAK))
+    real, imag = array.real * scale, array.imag * scale
+    power = real * real + imag * imag
     return np.asarray(power if xp is np else xp.asnumpy(power))
+
+
+def _largest(array: Array, xp: Any) -> Array:
+    """float32[]: of all real and imaginary parts, by size."""
+    return xp.maximum(xp.abs(array.real).max(), xp.abs(array.imag).max())
 
 
 def _active(samples: Array, share: float, xp: Any) -> tuple[int, int]:
@@ -138,7 +152,7 @@ def _active(samples: Array, share: float, xp: Any) -> tuple[int, int]:
 
 def _unit(samples: Array, xp: Any) -> Array:
     """Scaled to unit mean power, at least LEAST_SAMPLES long."""
-    largest = xp.maximum(xp.abs(samples).max(), xp.float32(LEAST_PEAK))
+    largest = xp.maximum(_largest(samples, xp), xp.float32(LEAST_PEAK))
     samples = samples / largest
     root = xp.sqrt((samples.real**2 + samples.imag**2).mean())
     samples = (samples / xp.maximum(root, xp.float32(1e-12))).astype(xp.complex64)
@@ -149,7 +163,7 @@ def _level_db(spectrum: Array, box: np.ndarray, contract: Contract, xp: Any) -> 
     """Mean power of a box over that of its band in the quietest tenth of the capture, in dB, 0 to 60."""
     low, high = (box[2:] * contract.n_fft / contract.sample_rate_hz).tolist()
     bins = np.arange(round(low), max(round(high), round(low) + 1)) % contract.n_fft
-    bins = bins[:: max(1, len(bins) // 64)]
+    bins = bins[:: max(1, len(bins) // PROBES)]
     frame = np.floor(box[:2] * contract.sample_rate_hz / contract.hop - 0.5).clip(0, len(spectrum) - 1).astype(int)
     inside = np.linspace(frame[0], frame[1], 32).astype(int)
     everywhere = np.linspace(0, len(spectrum) - 1, 128).astype(int)

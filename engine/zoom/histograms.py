@@ -38,7 +38,7 @@ def instantaneous(batch: Batch) -> Frequency:
     for shift in range(1, SMOOTH):
         smooth[:, shift:] += product[:, :-shift]
     per_cycle = (batch.rate_hz / (2 * np.pi * batch.width_hz)).astype(xp.float32)
-    known = (xp.abs(product) > LEAST_SIZE) & batch.real
+    known = (product.real**2 + product.imag**2 > LEAST_SIZE**2) & batch.real
     return Frequency(xp.angle(product) * per_cycle, xp.angle(smooth) * per_cycle, known)
 
 
@@ -74,18 +74,19 @@ def _moments(batch: Batch, power: Array, off: Array, known: Array) -> Array:
     amplitude = xp.sqrt(power)
     level = mean(amplitude, real, xp)
     deviation = xp.sqrt(xp.maximum(mean(power, real, xp) - level**2, 0))
-    spread2 = mean(off**2, known, xp)
+    off2 = off * off
+    spread2 = mean(off2, known, xp)
     spread_hz = xp.sqrt(spread2) * batch.width_hz
     square = x * x
     tilted = [mean(part.real, real, xp) + 1j * mean(part.imag, real, xp) for part in (square, square * power)]
     return xp.concatenate(
         [
-            mean(power**2, real, xp),
-            xp.log(xp.maximum(mean(power**3, real, xp), SMALL)),
+            mean(power * power, real, xp),
+            xp.log(xp.maximum(mean(power * power * power, real, xp), SMALL)),
             deviation / xp.maximum(level, SMALL),
             xp.sqrt(spread2),
             xp.log10(spread_hz + 1),
-            mean(off**4, known, xp) / (spread2**2 + 1e-9),
+            mean(off2 * off2, known, xp) / (spread2**2 + 1e-9),
             *(xp.abs(part) for part in tilted),
         ],
         axis=1,
@@ -94,15 +95,15 @@ def _moments(batch: Batch, power: Array, off: Array, known: Array) -> Array:
 
 def _correlations(batch: Batch, off: Array, power: Array) -> Array:
     """float32[B, 12]: of frequency and of power with themselves, so many cycles of the bandwidth later."""
-    xp, length = batch.xp, batch.iq.shape[1]
-    variance = mean(off**2, batch.real, xp) + SMALL
-    of_frequency, of_power = [], []
-    for step in STEPS:
-        shift = xp.maximum(xp.rint(step * batch.rate_hz / batch.width_hz).astype(xp.int64), 1)
-        later = batch.place + shift
-        real = (later < batch.count) & (batch.count > 2 * shift)
-        later = xp.minimum(later, length - 1)
-        any_real = real.any(axis=1, keepdims=True)
-        of_frequency.append(mean(off * xp.take_along_axis(off, later, axis=1), real, xp) / variance)
-        of_power.append(xp.where(any_real, mean(power * xp.take_along_axis(power, later, axis=1), real, xp) - 1, 0))
-    return xp.concatenate([*of_frequency, *of_power], axis=1)
+    xp = batch.xp
+    variance = mean(off * off, batch.real, xp) + SMALL
+    sums = xp.zeros((2, len(off), len(STEPS)), xp.float32)
+    for row, count in enumerate(batch.counts):
+        cycle = float(batch.rate_hz[row, 0] / batch.width_hz[row, 0])
+        for column, step in enumerate(STEPS):
+            shift = max(round(step * cycle), 1)
+            if count > 2 * shift:
+                early, late = slice(0, count - shift), slice(shift, count)
+                sums[0, row, column] = xp.dot(off[row, early], off[row, late]) / (count - shift)
+                sums[1, row, column] = xp.dot(power[row, early], power[row, late]) / (count - shift) - 1
+    return xp.concatenate([sums[0] / variance, sums[1]], axis=1)

@@ -13,7 +13,7 @@ from engine.heads import Head
 from engine.loading import Loader
 from engine.recordings.annotation import Annotation
 from engine.snapshot import Snapshot
-from engine.store.reader import BackboneRelease
+from engine.store.release import BackboneRelease
 from training.samples.sample import Sample
 
 from .matching import MIN_SCORE

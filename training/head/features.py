@@ -24,7 +24,7 @@ from engine.loading import Loader
 from engine.regions import regions
 from engine.sessions.base import Session
 from engine.spectrogram import as_grey
-from engine.store.reader import BackboneRelease
+from engine.store.release import BackboneRelease
 
 BANK: Final = "bank.safetensors"
 TRAINED_ON: Final = ("onnxruntime", 0, "float32")  # so that heads do not depend on where they were trained
