@@ -107,7 +107,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """None where the file is absent or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return dict(stored)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None

@@ -71,7 +71,11 @@ def describe_all(origins: Sequence[Origin], models: Path, cache: Path, jobs: int
 
 
 def look_all(
-    origins: Sequence[Origin], sources: Mapping[str, Source], chosen: Mapping[str, list[np.ndarray]], cache: Path, jobs: int
+    origins: Sequence[Origin],
+    sources: Mapping[str, Source],
+    chosen: Mapping[str, list[np.ndarray]],
+    cache: Path,
+    jobs: int,
 ) -> dict[str, tuple[Looked, ...]]:
     """Chosen candidates (int64[S] for each capture, by source) described from the IQ, likewise."""
     work = []

@@ -37,7 +37,7 @@ def linear(rng: Rng, rate_hz: float, count: int, symbols_hz: float, roll_off: fl
 
 def ofdm(rng: Rng, rate_hz: float, count: int, width_hz: float, spacing_hz: float) -> np.ndarray:
     """OFDM of QPSK carriers with a cyclic prefix."""
-    size = max(int(round(rate_hz / spacing_hz)), 16)
+    size = max(round(rate_hz / spacing_hz), 16)
     prefix = int(size * rng.choice([0.07, 0.125, 0.25]))
     half = min(max(int(width_hz / spacing_hz) // 2, 1), size // 2 - 1)
     carriers = np.r_[1 : half + 1, -half:0]

@@ -112,4 +112,5 @@ def recording_captures(path: Path) -> Iterator[Labelled]:
 def _spread(indices: np.ndarray, most: int) -> np.ndarray:
     if not len(indices):
         return indices
-    return indices[np.unique(np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(int))]
+    places = np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(int)
+    return np.asarray(indices[np.unique(places)])

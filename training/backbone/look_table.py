@@ -39,7 +39,7 @@ class Table:
     @property
     def scene(self) -> np.ndarray:
         """bool[N]: of a generated scene."""
-        return np.array([each.kind == "scene" for each in self.sources], bool)[self.source]
+        return np.asarray(np.array([each.kind == "scene" for each in self.sources], bool)[self.source])
 
     @property
     def asked(self) -> np.ndarray:
