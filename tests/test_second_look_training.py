@@ -1,16 +1,21 @@
 """Training of the second look: fits, types and operating points, on small seeded data."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from engine.contract import ISM
 from engine.errors import InputError
 from engine.heads import VECTOR
 from engine.recordings.annotation import Annotation
+from engine.second_look.model import STAGES, Fit, read_look
 from engine.second_look.settings import LookSettings
+from engine.typed import TYPED
+from engine.zoom import VALUES
 from training.backbone.look_data import OTHER, SEEN, Seen, Source, numbered, read_source, write_arrays
 from training.backbone.look_fit import FitSettings, by_source, target, train_fit
 from training.backbone.look_operating import Rates, operating, threshold, weighted_quantile
@@ -20,7 +25,7 @@ from training.backbone.look_sources import labelled, origins
 from training.backbone.look_table import Table, folds, worth_a_look
 from training.backbone.look_training import Fitted, held_out_types
 from training.backbone.look_types import NOTHING, PIECE, UNASKED, classes, train_types, weights
-from training.backbone.second_look import held_out_scores, main
+from training.backbone.second_look import evaluate, held_out_scores, main, write
 
 RNG_SEED = 4
 
@@ -233,6 +238,23 @@ def test_the_same_seed_gives_the_same_scene_with_boxes_inside_it(seed: int) -> N
     assert (truths[:, 1] > truths[:, 0]).all()
     assert (truths[:, :2] >= 0).all()
     assert (truths[:, :2] <= valid_s).all()
+
+
+def test_what_is_written_is_a_second_look_and_heads_that_the_engine_reads(tmp_path: Path) -> None:
+    rows = rows_of(["gsm", "gsm", "zwave", "zwave", ""], 4)
+    rows = replace(rows, zoomed=np.random.default_rng(RNG_SEED).normal(size=(len(rows), VALUES)).astype(np.float16))
+    fits = {
+        stage: Fit(*(np.zeros(shape, np.float32) for shape in ((size,), (size,), (size, 3), (3,), (3,), (1,))))
+        for stage, size in STAGES.items()
+    }
+    found = replace(found_of(rows, np.array([0, 1, 0, 1, 1])), fits=fits)
+    types = np.zeros((2, len(rows)))
+    write(tmp_path, found, types, ["gsm", "zwave"], evaluate(found, types, ["gsm", "zwave"]), "ism")
+    assert read_look((tmp_path / "look.safetensors").read_bytes(), "look").contract_hash == ISM.hash
+    for label in ("gsm", "zwave"):
+        head = load((tmp_path / "heads" / f"{label}.safetensors").read_bytes())
+        assert {name: array.shape for name, array in head.items()} == TYPED
+    assert set(json.loads((tmp_path / "report.json").read_text())["labels"]) == {"gsm", "zwave"}
 
 
 def test_noises_and_scenes_take_turns_with_names_of_their_own(tmp_path: Path) -> None:
