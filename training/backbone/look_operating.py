@@ -10,7 +10,7 @@ from engine.typed import log_product
 from .look_table import Table
 from .look_types import OF_TYPE, family
 
-SLOPE: Final = 0.3  # of the type's logit
+SLOPE: Final = 0.15  # of the type's logit
 OFFSET_SHARES: Final = (1e-2, 3e-2)  # of nothing and of other types above the offset of the type's logit
 SHARES: Final = (1e-3, 1e-2)  # of nothing and of other types above the threshold
 NEVER: Final = 30.0  # no negative at all: the log of a product is at most 0
