@@ -16,7 +16,7 @@ from engine.regions import regions
 from engine.second_look import candidates, profiles_of, search
 from engine.second_look.geometry import PROFILE_VALUES
 from engine.sessions.base import Session
-from engine.spectrogram import in_turn, spectrogram
+from engine.spectrogram import serial_map, spectrogram
 from engine.store.registry import Store
 from engine.zoom import stft, zoom
 
@@ -39,7 +39,7 @@ MOST_16_BIT: Final = 6e4
 def seen(capture: Labelled, trunk: Session, shared: Session) -> Seen:
     """All candidates of a capture."""
     image = np.asarray(spectrogram(capture.iq, capture.contract), np.float32)
-    pixels, from_picture, fine = search(capture.iq, regions(image), capture.contract, in_turn)
+    pixels, from_picture, fine = search(capture.iq, regions(image), capture.contract, serial_map)
     fed = {"image": image[None, None]}
     told = shared.run({"regions": pixels, **fed, **trunk.run(fed)})
     found = candidates(pixels, from_picture, told["proposals"], told["vectors"], fine, capture.contract)
@@ -57,9 +57,9 @@ def seen(capture: Labelled, trunk: Session, shared: Session) -> Seen:
 def looked(capture: Labelled, boxes: np.ndarray, chosen: np.ndarray) -> Looked:
     """Zoom values and profiles of the chosen of boxes float64[K, 4]."""
     contract, boxes = capture.contract, boxes[chosen]
-    fine = fine_power(capture.iq, contract.sample_rate_hz, settings_for(contract), in_turn)
+    fine = fine_power(capture.iq, contract.sample_rate_hz, settings_for(contract), serial_map)
     zoomed = zoom(stft(capture.iq, contract), boxes, contract)
-    profiles = profiles_of(fine, boxes, in_turn) if len(boxes) else np.zeros((0, PROFILE_VALUES), np.float32)
+    profiles = profiles_of(fine, boxes, serial_map) if len(boxes) else np.zeros((0, PROFILE_VALUES), np.float32)
     return Looked(chosen, *(x.clip(-MOST_16_BIT, MOST_16_BIT).astype(np.float16) for x in (zoomed, profiles)))
 
 

@@ -69,7 +69,7 @@ def on_off(rng: Rng, rate_hz: float, count: int, bit_s: float, code: str) -> np.
 
 
 def chirps(rng: Rng, rate_hz: float, count: int, width_hz: float, symbol_s: float) -> np.ndarray:
-    """Chirp spread spectrum."""
+    """Chirp parallel_map spectrum."""
     turns = np.arange(count) / max(int(symbol_s * rate_hz), 8)
     starts = rng.random(int(count * 1.0 / max(int(symbol_s * rate_hz), 8)) + 2)
     place = (turns % 1 + starts[turns.astype(int)]) % 1 - 0.5

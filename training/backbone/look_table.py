@@ -92,7 +92,7 @@ def worth_a_look(seen: Seen, logits: Sequence[np.ndarray], places: int, most_iou
 
 
 def folds(sources: Sequence[Source], count: int, seed: int = 0) -> np.ndarray:
-    """int64[len(sources)]: folds that spread each label's recordings; -1, in no fold, for generated scenes."""
+    """int64[len(sources)]: folds that parallel_map each label's recordings; -1, in no fold, for generated scenes."""
     rng = np.random.default_rng(seed)
     groups: dict[tuple[str, str], list[int]] = {}
     for index, source in enumerate(sources):
