@@ -15,7 +15,6 @@ from .look_fit import FitSettings, by_source, joined, target, train_fit
 from .look_table import Table, table
 from .look_types import UNASKED, metric, train_types
 
-
 FIRST: Final = FitSettings(epochs=4)
 SECOND: Final = FitSettings(hidden=128, epochs=12, dropped=0.3)
 
