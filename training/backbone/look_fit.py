@@ -12,7 +12,6 @@ from engine.second_look.model import LEAST_DEVIATION, Fit
 
 SOFT: Final = (0.35, 0.4)  # IoU at which the target begins to rise from 0, and over which it reaches 1
 WARM_UP: Final = 30  # steps
-DROPPED: Final = 0.2
 SCENE_WEIGHT: Final = 0.7  # of a generated scene against a recording
 
 
@@ -26,6 +25,7 @@ class FitSettings:
     batch: int = 512
     rate: float = 2e-3
     decay: float = 0.02
+    dropped: float = 0.2  # share of inputs and of hidden values
     clip: float = 6.0
     seed: int = 0
 
@@ -49,7 +49,8 @@ def train_fit(inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, settin
     wanted_t = torch.from_numpy(np.asarray(wanted, np.float32))
     torch.manual_seed(settings.seed)
     hidden, out = nn.Linear(inputs.shape[1], settings.hidden), nn.Linear(settings.hidden, 1)
-    network = nn.Sequential(nn.Dropout(DROPPED), hidden, nn.ReLU(), nn.Dropout(DROPPED), out)
+    drop = nn.Dropout(settings.dropped)
+    network = nn.Sequential(drop, hidden, nn.ReLU(), drop, out)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
     steps = max(int(settings.epochs * len(inputs) / settings.batch), settings.least_steps)
     rng = np.random.default_rng(settings.seed)

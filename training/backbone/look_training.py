@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from .look_data import Source
 from .look_fit import FitSettings, by_source, joined, target, train_fit
 from .look_table import Table, table
 from .look_types import UNASKED, metric, train_types
+
+FIRST: Final = FitSettings(epochs=4)
+SECOND: Final = FitSettings(hidden=128, epochs=12, dropped=0.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,7 @@ def first_logits(sources: Sequence[Source], fold: np.ndarray, settings: LookSett
     """For each source and capture the held-out logits float32[K] and those of the final fit; and the final fit."""
     rows = table(sources, None, np.random.default_rng(3))
     inputs = joined([rows.vectors, rows.values], settings.picture_weight)
-    fits = _by_fold(inputs, rows, fold, FitSettings(epochs=4))
+    fits = _by_fold(inputs, rows, fold, FIRST)
     final = fits[-1]
 
     def logits(source: int, place: int) -> list[np.ndarray]:
@@ -59,7 +62,7 @@ def fitted(sources: Sequence[Source], looked: Any, first: Any, first_fit: Fit, f
     settings = LookSettings()
     rows = table(sources, looked, np.random.default_rng(5))
     inputs = joined([rows.vectors, rows.zoomed, rows.profiles, rows.values], settings.picture_weight)
-    fits = _by_fold(inputs, rows, fold, FitSettings(epochs=8))
+    fits = _by_fold(inputs, rows, fold, SECOND)
     row_fold = fold[rows.source]
     second = np.zeros(len(rows), np.float32)
     for held_out, fit in fits.items():

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from engine.contract import CONTRACTS
 from engine.errors import InputError
 from engine.second_look.settings import LookSettings
+from engine.store.registry import Store
 from engine.typed import log_product
 
 from .look_describe import describe_all, look_all
@@ -42,6 +43,7 @@ def prepare(recordings: Path, models: Path, cache: Path, scenes: int, incomplete
     found = origins(recordings, NOISES, scenes, incomplete)
     if all(origin.path is None for origin in found):
         raise InputError(f"{recordings}: no .sigmf-meta below it; name a folder of labelled SigMF recordings")
+    cache = cache / Store(models).release().backbone_hash[:16]
     sources = describe_all(found, models, cache, jobs)
     fold = folds(sources, FOLDS)
     first, fit = first_logits(sources, fold, settings)
@@ -127,7 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--contract", choices=sorted(CONTRACTS), required=True, help="of the metric and the heads")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=120, help="generated scenes, for the fits alone")
-    parser.add_argument("--cache", type=Path, help="folder of described captures (default: OUT/cache)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="folder of captures as described, to empty when their description changes (default: OUT/cache)",
+    )
     parser.add_argument("--incomplete", type=Path, help="file of recordings' names in which not every signal has a box")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--evaluate", action="store_true", help="print scores by label, and those of perfect types")
