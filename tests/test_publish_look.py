@@ -18,7 +18,7 @@ from training.backbone.publish_look import main, publish
 from .looks import look_model
 from .toy_store import CONTRACT, add_head, toy_store
 
-MEASURED = {"f1": 0.8, "precision": 0.9, "recall": 0.72, "objects": 30, "recordings": 4, "false_alarms_per_s": 0.1}
+MEASURED = {"f1": 0.8, "precision": 0.9, "recall": 0.72, "truths": 30, "recordings": 4, "alarms_per_s": 0.1}
 
 
 def fitted(folder: Path, contract: object = CONTRACT, **f1: float) -> Path:
@@ -29,7 +29,7 @@ def fitted(folder: Path, contract: object = CONTRACT, **f1: float) -> Path:
     tensors = {"weight": np.zeros(EMBEDDED, np.float32), "operating": np.array([-8, 1, -1.4], np.float32)}
     for signal in f1:
         (folder / "heads" / f"{signal}.safetensors").write_bytes(save(tensors))
-    report = {"heads": {signal: {**MEASURED, "f1": value} for signal, value in f1.items()}}
+    report = {"labels": {signal: {**MEASURED, "f1": value} for signal, value in f1.items()}}
     (folder / "report.json").write_text(json.dumps(report))
     return folder
 

@@ -95,7 +95,7 @@ def labelled(
 
 
 def recording_captures(path: Path) -> Iterator[Labelled]:
-    """Captures of a SigMF recording, evenly parallel_map: at most MOST_LABELLED with a box of a type, MOST_EMPTY without."""
+    """Captures of a SigMF recording, evenly spread: at most MOST_LABELLED with a box of a type, MOST_EMPTY without."""
     recording = open_recording(path)
     contract, centre_hz = contract_of(recording), recording.center_freq_hz or 0.0
     last_s = max(0.0, recording.duration_s - contract.capture_s)

@@ -39,8 +39,8 @@ def publish_look(store: Store, look: bytes) -> int:
 
 
 def publish_head(store: Store, signal: str, weights: bytes, measured: Mapping[str, Any]) -> int:
-    """Adds a typed head as the active version of `signal`; `measured`: f1, precision, recall, objects, recordings,
-    false_alarms_per_s on recordings left out of training."""
+    """Adds a typed head as the active version of `signal`; `measured`: f1, precision, recall, truths, recordings,
+    alarms_per_s on recordings left out of training."""
     release = store.release()
     manifest = {
         "head_type": "typed",
@@ -50,11 +50,11 @@ def publish_head(store: Store, signal: str, weights: bytes, measured: Mapping[st
         "metrics": dict(measured),
     }
     reason = (
-        f"F1 {measured['f1']:.4f} on {measured['objects']} objects of {measured['recordings']} recordings, each left "
-        f"out of training in turn; false alarms on other recordings {measured['false_alarms_per_s']:.2f} per second"
+        f"F1 {measured['f1']:.4f} on {measured['truths']} objects of {measured['recordings']} recordings, each left "
+        f"out of training in turn; false alarms on other recordings {measured['alarms_per_s']:.2f} per second"
     )
     info = {
-        "sample_count": int(measured["objects"]),
+        "sample_count": int(measured["truths"]),
         "metrics": {"f1_score": measured["f1"], "precision": measured["precision"], "recall": measured["recall"]},
         "promotion_reason": reason,
         "notes": "typed head, trained by training.backbone.second_look",
@@ -68,7 +68,7 @@ def publish(out: Path, store: Store, least_f1: float = LEAST_F1) -> dict[str, in
     """Publishes all that OUT holds; versions by signal. Raises HydraError on files that are damaged or missing."""
     try:
         report = json.loads((out / REPORT).read_text(encoding="utf-8"))
-        heads = {str(signal): dict(measured) for signal, measured in report["heads"].items()}
+        heads = {str(signal): dict(measured) for signal, measured in report["labels"].items()}
         look = (out / LOOK).read_bytes()
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{out}: not a folder of training.backbone.second_look ({error})") from error
