@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from engine.errors import StoreError
+from engine.errors import StoreError, UnavailableError
 from engine.heads import BATCHED, DESCRIBED, DETECTIONS, Head, feature_shapes
 from engine.sessions.graphs import check_graph
 from engine.store.files import new_folder, write_json
@@ -25,10 +25,16 @@ FILES = {"compact": ("trunk.onnx", "shared.onnx"), "full": ("backbone.onnx",)}
 def export_head(store: Store, signal: str, target: Path, version: int | None = None) -> dict[str, Any]:
     """Writes head.onnx, the graphs before it (FILES) and bundle.json into a new folder.
 
-    Returns the content of bundle.json. Raises StoreError when the folder exists or the store lacks the version.
+    Returns the content of bundle.json. Raises StoreError when the folder exists or the store lacks the version,
+    UnavailableError on a typed head.
     """
     release = store.release()
     head = store.head(signal, release, version)
+    if head.head_type not in STEPS:
+        raise UnavailableError(
+            f"{signal} v{head.version} is a {head.head_type} head, which has no graph of its own and runs in the "
+            f"engine only; {' and '.join(STEPS)} heads are exported"
+        )
     about = {
         "signal": signal,
         "version": head.version,

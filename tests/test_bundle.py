@@ -7,12 +7,14 @@ import onnxruntime
 import pytest
 
 from engine.engine import Engine
-from engine.errors import StoreError
+from engine.errors import StoreError, UnavailableError
 from engine.regions import regions
 from engine.spectrogram import as_grey
+from engine.store.release import LOOK
 from export.bundle import export_head
 
-from .toy_store import add_head, image, toy_store
+from .looks import add_typed, look_model
+from .toy_store import CONTRACT, add_head, image, toy_store
 
 
 def test_an_exported_head_finds_what_the_engine_finds(tmp_path: Path) -> None:
@@ -46,3 +48,11 @@ def test_the_bundle_says_what_it_is_and_is_never_written_over(tmp_path: Path) ->
     with pytest.raises(StoreError):
         export_head(store, "bright", tmp_path / "other", version=9)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_typed_head_is_not_exported_and_the_error_says_what_is(tmp_path: Path) -> None:
+    store = toy_store(tmp_path / "models", {LOOK: look_model(CONTRACT).as_bytes()})
+    add_typed(store, "bright")
+    with pytest.raises(UnavailableError, match="bright v1 is a typed head, .*; compact and full heads are exported"):
+        export_head(store, "bright", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
