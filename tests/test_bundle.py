@@ -53,6 +53,6 @@ def test_the_bundle_says_what_it_is_and_is_never_written_over(tmp_path: Path) ->
 def test_a_typed_head_is_not_exported_and_the_error_says_what_is(tmp_path: Path) -> None:
     store = toy_store(tmp_path / "models", {LOOK: look_model(CONTRACT).as_bytes()})
     add_typed(store, "bright")
-    with pytest.raises(UnavailableError, match="bright v1 is a typed head, .*; compact and full heads are exported"):
+    with pytest.raises(UnavailableError, match=r"bright v1 is a typed head, .*; compact and full heads are exported"):
         export_head(store, "bright", tmp_path / "out")
     assert not (tmp_path / "out").exists()

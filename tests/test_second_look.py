@@ -11,7 +11,7 @@ from engine.bursts import fine_power, settings_for
 from engine.contract import WIDEBAND
 from engine.engine import Engine
 from engine.errors import HydraError, MismatchError, StoreError
-from engine.heads import EMBEDDED, VECTOR, ZOOM_VALUES
+from engine.heads import EMBEDDED, PROPOSALS, VECTOR, ZOOM_VALUES
 from engine.loading import Loader
 from engine.second_look import choose, suppress
 from engine.second_look.geometry import PROFILE_VALUES, box_values, profile
@@ -124,6 +124,19 @@ def test_typed_heads_come_and_go_while_the_engine_runs(tmp_path: Path) -> None:
         assert engine.refresh()
         after = {d.signal for d in engine.detect(capture(), sample_rate_hz=RATE)}
     assert "anything" not in before and "anything" in after
+
+
+def test_a_capture_without_a_candidate_is_one_without_a_detection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = a_store(tmp_path)
+    add_typed(store, "anything")
+    nothing = np.zeros((PROPOSALS, 4), np.float32)
+    with Engine.open(store.path) as engine:
+        ops = replace(engine._device.ops, regions=lambda image: nothing)
+        monkeypatch.setattr(engine._device, "ops", ops)
+        result = engine.detect(capture(), sample_rate_hz=RATE)
+    assert (result.data_quality, len(result)) == ("ok", 0)
 
 
 def test_silence_and_what_is_not_finite_stay_what_they_are(tmp_path: Path) -> None:

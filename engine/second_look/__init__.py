@@ -19,7 +19,7 @@ from engine.sessions.base import Arrays, Session
 from engine.spectrogram import ParallelMap
 from engine.zoom import stft, zoom
 
-from .geometry import box_values, profile
+from .geometry import PROFILE_VALUES, box_values, profile
 from .model import LookModel
 
 
@@ -127,7 +127,7 @@ def profiles_of(fine: FinePower, boxes: np.ndarray, parallel: ParallelMap) -> np
     for size in fine.settings.sizes:
         fine.power(size), fine.floor(size)  # once, before several threads ask for them
     found = list(parallel(lambda place, _: profile(fine, boxes[place]), len(boxes), 1))
-    return np.array(found, np.float32).reshape(len(boxes), -1)
+    return np.array(found, np.float32).reshape(len(boxes), PROFILE_VALUES)
 
 
 def choose(boxes: np.ndarray, logits: np.ndarray, most_iou: float, most: int) -> np.ndarray:
