@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper
 from safetensors.numpy import save
 
-from engine.contract import IMAGE_SIZE
+from engine.contract import IMAGE_SIZE, Contract
 from engine.heads import COMPACT, DESCRIBED, FUSED, IMAGE, REGIONS, VECTOR, feature_shapes, fused_shape
 from engine.store.registry import Store
 from export.to_onnx import compact_heads_graph
@@ -86,9 +86,9 @@ def head_weights(level: int) -> dict[str, np.ndarray]:
     return weights
 
 
-def add_head(store: Store, signal: str, level: int) -> int:
+def add_head(store: Store, signal: str, level: int, contract: Contract = CONTRACT) -> int:
     """Publishes a head that knows its signal by a brightness of `level`."""
-    manifest = {"head_type": "compact", "backbone_hash": BACKBONE_HASH, "contract": CONTRACT.as_json()}
+    manifest = {"head_type": "compact", "backbone_hash": BACKBONE_HASH, "contract": contract.as_json()}
     return store.add_head(signal, {"weights.safetensors": save(head_weights(level))}, manifest, {})
 
 

@@ -20,10 +20,11 @@ from engine.recordings.open import open_recording
 from engine.recordings.recording import Recording
 from engine.stitching import Stitcher
 
+from .engines import Engines
 from .interrupts import stop_on
 from .lines import CsvLines, JsonLines, Lines, NoLines, TableLines
 from .matching import matched_table
-from .options import DEVICE, PRECISION, RUNTIME, Device, Models, Precision, Runtime, located
+from .options import DEVICE, PRECISION, RUNTIME, Device, Models, Precision, Runtime
 from .output import complain, data_console, progress, progress_console, say
 
 INTERRUPTED = 128 + SIGINT
@@ -66,21 +67,22 @@ def detect(
         _check_plotting()
     failed = False
     with (
-        Engine.open(
-            located(models),
-            signals=wanted,
+        Engines(
+            models,
+            wanted,
             threshold=threshold,
             arbitrate=not all_heads,
             device=device,
             runtime=runtime,
             precision=precision,
-        ) as engine,
+        ) as engines,
         stop_on(SIGINT) as stop,
     ):
-        lines = _lines(engine, as_json=as_json, as_csv=as_csv, sigmf=sigmf)
+        lines = _lines(engines, as_json=as_json, as_csv=as_csv, sigmf=sigmf)
         for path in files:
             try:
                 recording = open_recording(path, sample_rate_hz=rate, center_freq_hz=center)
+                engine = engines.of(recording)
                 run = _Run(path, recording, lines, keeps=sigmf or match or plot is not None)
                 run.detect(engine, stop)
             except HydraError as error:
@@ -94,12 +96,12 @@ def detect(
         raise typer.Exit(1)
 
 
-def _lines(engine: Engine, *, as_json: bool, as_csv: bool, sigmf: bool) -> Lines:
+def _lines(engines: Engines, *, as_json: bool, as_csv: bool, sigmf: bool) -> Lines:
     if as_json:
         return JsonLines()
     if as_csv:
         return CsvLines()
-    return NoLines() if sigmf else TableLines(tuple(engine.snapshot.versions))
+    return NoLines() if sigmf else TableLines(engines.signals)
 
 
 @dataclass
