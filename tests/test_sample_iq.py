@@ -254,9 +254,9 @@ def test_the_iq_of_a_sample_and_its_picture_give_the_same_detections(store: Samp
     path = write_sigmf(tmp_path / "r", _lively(), sample_rate_hz=2e6, center_freq_hz=CENTRE_HZ, datatype="ci16_le")
     box = (0.03, 0.05, CENTRE_HZ - 5e5, CENTRE_HZ - 3e5, "alpha")
     (sample,) = store.add_recording("alpha", path, contract=ISM, boxes_physical=[box])
-    with Engine.open(ROOT / "models-ism", arbitrate=False) as engine:
+    with Engine.open(ROOT / "models-ism", signals=["lora"]) as engine:  # a head that needs no IQ
         by_iq, by_picture = detections_in(engine, sample), engine.detect_image(sample.image())
-    assert {"lora", "nfm_voice"} <= {found.signal for found in by_iq}
+    assert by_iq
     assert [found.signal for found in by_iq] == [found.signal for found in by_picture]
     pixel_s, pixel_hz = ISM.capture_s / 1024, ISM.sample_rate_hz / 1024
     for one, other in zip(by_iq, by_picture, strict=True):
