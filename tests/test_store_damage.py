@@ -183,7 +183,7 @@ def test_an_edited_contract_is_refused_with_both_hashes(tiny: Store) -> None:
 @pytest.mark.parametrize("head_type", ["compact9", "", None, ["full"], {"full": 1}])
 def test_an_unknown_head_type_is_refused(tiny: Store, head_type: Any) -> None:
     edit(tiny.path / "heads/alpha/v1/manifest.json", head_type=head_type)
-    with pytest.raises(StoreError, match=r"head type .* is not known, only full, compact; update"):
+    with pytest.raises(StoreError, match=r"head type .* is not known, only full, compact, typed; update"):
         tiny.snapshot()
 
 

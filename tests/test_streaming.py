@@ -59,7 +59,7 @@ def test_what_gives_no_captures_is_refused_at_once(given: Any) -> None:
 
 
 FAULTS = [
-    ({}, "gave a str; it is to give"),
+    ({}, "gave a str, not an engine.recordings.recording.Capture"),
     ({"iq": PIECES[0][:-1]}, r"gave complex64\[199999\]; a capture's iq is complex64\[200000\]"),
     ({"iq": PIECES[0].astype(np.complex128)}, r"gave complex128\[200000\]"),
     ({"iq": None}, "gave NoneType"),
