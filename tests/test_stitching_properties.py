@@ -140,7 +140,7 @@ def most_s(one: Detection, other: Detection) -> float:
 def whole(pieces: list[Detection]) -> Detection:
     return replace(
         max(pieces, key=lambda d: d.score),
-        start_s=pieces[0].start_s, stop_s=pieces[-1].stop_s,
+        start_s=min(d.start_s for d in pieces), stop_s=max(d.stop_s for d in pieces),
         low_hz=min(d.low_hz for d in pieces), high_hz=max(d.high_hz for d in pieces),
     )  # fmt: skip
 
