@@ -97,6 +97,7 @@ class Stitcher:
             else:
                 track.given_out = True
                 finished.append(track)
+        self._open.sort(key=lambda track: _place(track.piece))  # of equal pairs the first is joined
         self._recent += finished
         return sorted((track.whole for track in finished), key=_place)
 

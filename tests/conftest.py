@@ -9,12 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from engine.devices.cuda import Cuda, missing
 from engine.store.registry import Store
 
 from .fake_gpu import fake_cupy
 from .tiny_store import build_store, copy_store, small_store
+
+settings.register_profile("untimed", deadline=None)  # no test asserts a time
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
