@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.boxes import corners, iou, to_physical
+from engine.boxes import corners, nms, to_physical
 from engine.bursts import fine_power, merged_candidates, settings_for
 from engine.bursts.envelope import FinePower
 from engine.contract import Contract
 from engine.describing import Stage, describe_boxes
-from engine.heads import PROPOSALS
 from engine.sessions.base import Arrays, Session
 from engine.spectrogram import ParallelMap
 from engine.zoom import stft, zoom
@@ -132,16 +131,7 @@ def profiles_of(fine: FinePower, boxes: np.ndarray, parallel: ParallelMap) -> np
 
 def choose(boxes: np.ndarray, logits: np.ndarray, most_iou: float, most: int) -> np.ndarray:
     """int64[K <= most]: boxes float64[N, 4] of the highest logits, no two with more than `most_iou` (greedy NMS)."""
-    order = np.argsort(-logits, kind="stable")[:PROPOSALS]
-    overlap = iou(corners(boxes[order]), corners(boxes[order]))
-    free, kept = np.ones(len(order), bool), []
-    for place in range(len(order)):
-        if free[place]:
-            kept.append(place)
-            free &= overlap[place] <= most_iou
-            if len(kept) == most:
-                break
-    return order[np.array(kept, np.int64)]
+    return nms(corners(boxes), logits, most_iou)[:most]
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, most_iou: float, most_share: float) -> np.ndarray:
